@@ -1,0 +1,290 @@
+"""How each part is made out of the configuration, and what they share. `chappe.run` says in which order they start and stop.
+
+A part that cannot be opened becomes a fault and is left out; only the state folder is needed by all. Everything heavy is imported
+where its part is made.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import platform
+import random
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from chappe import __version__
+from chappe.config import Loaded
+from chappe.core import effects as ef
+from chappe.core.envelope import to_json
+from chappe.core.events import ClockChanged, Event, Faulted, Started
+from chappe.core.settings import Config, to_data
+from chappe.core.topics import Topics
+from chappe.core.units import SECOND, Ns
+from chappe.edge import host
+from chappe.edge.host import Clock
+from chappe.edge.inbox import Inbox
+from chappe.edge.slot import FrameSlot
+from chappe.edge.store import Store
+from chappe.errors import EdgeError, StoreError
+
+log = logging.getLogger(__name__)
+
+CLOCK_STEP = 2 * SECOND
+CLOCK_LOOK = SECOND
+
+
+class Part(Protocol):
+    """What a part looks like from the loop."""
+
+    def open(self) -> None: ...
+
+    def handle(self, effects: Sequence[ef.Effect], /) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def state_folder(config: Config, environ: Mapping[str, str] | None = None) -> Path:
+    """Where state is kept: ``device.state_dir``, else systemd's STATE_DIRECTORY, else ``~/.local/state/chappe``."""
+    environ = os.environ if environ is None else environ
+    named = config.device.state_dir or environ.get("STATE_DIRECTORY", "").split(":")[0]
+    return Path(named) if named else Path.home() / ".local/state/chappe"
+
+
+def control_folder(config: Config, environ: Mapping[str, str] | None = None) -> Path:
+    """Where the control socket lies: systemd's RUNTIME_DIRECTORY, else the state folder."""
+    environ = os.environ if environ is None else environ
+    named = environ.get("RUNTIME_DIRECTORY", "").split(":")[0]
+    return Path(named) if named and not config.device.state_dir else state_folder(config, environ)
+
+
+class Assembly:
+    """The parts of one boot.
+
+    Args:
+        loaded: the configuration.
+        boot: this start's id.
+        clock: where time comes from.
+        inbox: takes every event.
+    """
+
+    def __init__(self, loaded: Loaded, boot: str, clock: Clock, inbox: Inbox) -> None:
+        self.folder = state_folder(loaded.config)
+        self._config = loaded.config
+        self._boot = boot
+        self._clock = clock
+        self._inbox = inbox
+        self._topics = Topics(self._config.mqtt.prefix, self._config.device.id)
+        self._slot = FrameSlot()
+        self._parts: dict[str, Part] = {}
+        self._offset = 0
+        self._synced = False
+        self._zone_s = 0
+        self._looked = Ns(0)
+        self._makers: Mapping[str, Callable[[], Part | None]] = {
+            "store": lambda: Store(self.folder, self._clock, self._inbox.put),
+            "gpio": self._gpio,
+            "control": self._control,
+            "mqtt": self._mqtt,
+            "vision": self._vision,
+            "camera": self._camera,
+            "sensors": self._sensors,
+            "scheduler": self._scheduler,
+            "host": lambda: host.Host(self._clock, self._inbox.put),
+        }
+
+    # ── parts ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def open(self, name: str) -> None:
+        """Make and open a part; one that cannot be opened is a fault, and the rest goes on without it.
+
+        Raises:
+            BusyError: if another daemon has the state folder.
+            StoreError: if the state folder cannot be used.
+        """
+        part = self._makers[name]()
+        if part is None:
+            return
+        try:
+            part.open()
+        except StoreError:
+            raise
+        except EdgeError as error:
+            log.warning("%s: %s", name, error)
+            self._inbox.put(Faulted(at=self._clock.now(), part=name, code=error.code, message=str(error)))
+            return
+        self._parts[name] = part
+
+    def handle(self, name: str, effects: Sequence[ef.Effect]) -> None:
+        """Give a part what it has to do."""
+        part = self._parts.get(name)
+        if part is not None:
+            part.handle(effects)
+
+    def close(self, name: str) -> None:
+        """Close a part, if it is open."""
+        part = self._parts.pop(name, None)
+        if part is not None:
+            part.close()
+
+    def _gpio(self) -> Part:
+        from chappe.edge.gpio import Gpio
+
+        config = self._config
+        return Gpio(config.indicators, config.outputs, config.buttons, clock=self._clock, post=self._inbox.put)
+
+    def _control(self) -> Part:
+        from chappe.edge.control import Control
+
+        return Control(control_folder(self._config), self._clock, self._inbox.put)
+
+    def _mqtt(self) -> Part:
+        from chappe.edge.mqtt import MqttLink
+
+        config, topics = self._config, self._topics
+        wanted = {topics.req("+"), topics.state}
+        return Mqtt(
+            MqttLink(
+                config.mqtt,
+                client_id=f"{config.mqtt.prefix}-{config.device.id}",
+                subscriptions=[item for item in topics.subscriptions() if item.filter in wanted],
+                request_prefix=topics.req(""),
+                will=(topics.state, to_json({"status": "offline", "boot": self._boot})),
+                clock=self._clock,
+                post=self._inbox.put,
+                post_many=self._inbox.put_many,
+                password=lambda: secret(config.mqtt.password_file),
+                jitter=random.Random(),
+            )
+        )
+
+    def _vision(self) -> Part | None:
+        from chappe.edge.sight import SightEdge
+
+        if self._config.camera.source == "off":
+            return None
+        return SightEdge(
+            self._config.vision,
+            self._config.camera.rate_hz,
+            self._slot,
+            clock=self._clock,
+            post=self._inbox.put,
+            load=lambda name: load_detector(self._config, name),
+        )
+
+    def _camera(self) -> Part | None:
+        from chappe.edge.camera import CameraEdge
+
+        if self._config.camera.source == "off":
+            return None
+        gpio: Any = self._parts.get("gpio")
+        return CameraEdge(
+            self._config.camera,
+            clock=self._clock,
+            post=self._inbox.put,
+            slot=self._slot,
+            lamp=gpio.privacy_lamp() if gpio is not None else None,
+            pulse_every=Ns(SECOND),
+        )
+
+    def _sensors(self) -> Part | None:
+        from chappe.edge.sensors import Sensors
+
+        if not self._config.sensors:
+            return None
+        return Sensors(self._config.sensors, clock=self._clock, post=self._inbox.put)
+
+    def _scheduler(self) -> Part | None:
+        from chappe.edge.scheduler import Scheduler
+
+        jobs = {name: job for name, job in self._config.jobs.items() if not job.every}
+        return Scheduler(jobs, self._config.site, clock=self._clock, post=self._inbox.put) if jobs else None
+
+    # ── the first event ──────────────────────────────────────────────────────────────────────────────────────────────
+
+    def started(self) -> Started:
+        """Everything that this boot depends on."""
+        store = self._parts["store"]
+        assert isinstance(store, Store)
+        data, digest = plain(self._config)
+        self._look_at_clock(self._clock.now())
+        return Started(
+            at=self._clock.now(),
+            boot=self._boot,
+            wall=self._clock.wall(),
+            synced=self._synced,
+            zone_s=self._zone_s,
+            config=data,
+            config_hash=digest,
+            version=__version__,
+            memory=store.memory(),
+            facts={"python": platform.python_version(), "machine": platform.machine(), "platform": sys.platform},
+        )
+
+    # ── what nobody else watches ─────────────────────────────────────────────────────────────────────────────────────
+
+    def watch(self, now: Ns) -> list[Event]:
+        """Look at the clock, and at sensors that do not return; called in every pass of the loop."""
+        sensors: Any = self._parts.get("sensors")
+        if sensors is not None:
+            sensors.check(now)
+        if now - self._looked < CLOCK_LOOK or not self._look_at_clock(now):
+            return []
+        scheduler: Any = self._parts.get("scheduler")
+        if scheduler is not None:
+            scheduler.clock_changed()
+        return [ClockChanged(at=now, wall=self._clock.wall(), synced=self._synced, zone_s=self._zone_s)]
+
+    def _look_at_clock(self, now: Ns) -> bool:
+        """Whether the wall clock was stepped, became synchronised, or local time moved, since the last look."""
+        self._looked = now
+        offset = self._clock.wall() - self._clock.now()
+        synced, zone_s = host.clock_synced(), host.zone_offset(self._config.site.timezone, self._clock.wall())
+        changed = abs(offset - self._offset) >= CLOCK_STEP or (synced, zone_s) != (self._synced, self._zone_s)
+        if changed:
+            self._offset, self._synced, self._zone_s = offset, synced, zone_s
+        return changed
+
+
+class Mqtt:
+    """The MQTT link as a part."""
+
+    def __init__(self, link: Any) -> None:
+        self._link = link
+
+    def open(self) -> None:
+        self._link.open()
+
+    def handle(self, effects: Sequence[ef.Effect]) -> None:
+        self._link.publish([effect for effect in effects if isinstance(effect, ef.Publish)])
+        if any(isinstance(effect, ef.Disconnect) for effect in effects):
+            self._link.disconnect()
+
+    def close(self) -> None:
+        self._link.close()
+
+
+def plain(config: Config) -> tuple[dict[str, Any], str]:
+    """A configuration as data, and the first 12 hex digits of the sha256 of its canonical JSON."""
+    import msgspec
+
+    data = to_data(config)
+    digest = hashlib.sha256(msgspec.json.encode(data, order="sorted")).hexdigest()
+    return data, digest[:12]
+
+
+def secret(path: str) -> str | None:
+    """The secret in a file, without the line end; None where no file is named. White space alone is no secret.
+
+    Raises:
+        EdgeError: if the file cannot be read.
+    """
+    if not path:
+        return None
+    try:
+        return Path(path).read_text(encoding="utf-8").strip() or None
+    except (OSError, UnicodeDecodeError) as error:
+        raise EdgeError(f"the secret {path} cannot be read: {error}", code="auth_failed") from error

@@ -1,0 +1,39 @@
+"""``chappe bench NAME``: figures taken on this machine, as ratios within one run.
+
+Each benchmark is a module ``chappe.bench.NAME`` with ``add_arguments(parser)`` and ``run(args) -> int``, imported when it is asked for.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from chappe.cli.common import Commands
+
+BENCHES: Mapping[str, str] = {
+    "vision": "a tracked frame against the bare model, idle cost, memory",
+    "streams": "events per second of the engine against a plain loop",
+}
+
+
+class _LazyParser(argparse.ArgumentParser):
+    """A parser that gets its arguments from the benchmark's module once its command line is there."""
+
+    bench = ""
+
+    def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> tuple[Any, list[str]]:  # type: ignore[override]
+        if self.bench:
+            name, self.bench = self.bench, ""
+            module = importlib.import_module(f"chappe.bench.{name}")
+            module.add_arguments(self)
+            self.set_defaults(run=module.run)
+        return super().parse_known_args(args, namespace)
+
+
+def register(commands: Commands) -> None:
+    parser = commands.add_parser("bench", help="measure this machine")
+    names = parser.add_subparsers(title="benchmarks", metavar="NAME", required=True, parser_class=_LazyParser)
+    for name, about in BENCHES.items():
+        names.add_parser(name, help=about, description=about[:1].upper() + about[1:] + ".").bench = name

@@ -1,0 +1,66 @@
+"""What several commands share: where the configuration comes from, and how results are printed."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from chappe.config import Loaded
+
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001 - argparse has no public name for it
+else:
+    Commands = object
+
+
+def add_config_options(parser: argparse.ArgumentParser) -> None:
+    """``--config FILE`` and ``--set KEY=VALUE``."""
+    parser.add_argument(
+        "--config",
+        type=Path,
+        metavar="FILE",
+        default=os.environ.get("CHAPPE_CONFIG"),
+        help="read FILE in place of /etc/chappe/chappe.toml and /etc/chappe/conf.d/*.toml",
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        dest="overrides",
+        help="set one key, for example mqtt.port=1884",
+    )
+
+
+def load_config(args: argparse.Namespace) -> Loaded:
+    """The configuration that a command line names.
+
+    Raises:
+        ConfigError: if anything in it is wrong.
+    """
+    from chappe.config import load
+
+    return load(Path(args.config) if args.config else None, overrides=args.overrides)
+
+
+def add_json_option(parser: argparse.ArgumentParser) -> None:
+    """``--json``."""
+    parser.add_argument("--json", action="store_true", help="machine-readable output, on stdout")
+
+
+def print_json(value: Any) -> None:
+    """One line of JSON on stdout, at once."""
+    print(json.dumps(value, ensure_ascii=False), flush=True)
+
+
+def table(rows: list[Mapping[str, Any]], columns: list[str]) -> None:
+    """Rows as aligned columns on stdout."""
+    cells = [[str(row.get(column, "")) for column in columns] for row in rows]
+    widths = [max(len(column), *(len(row[i]) for row in cells), 0) for i, column in enumerate(columns)] if cells else []
+    for line in [columns, *cells] if cells else []:
+        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip(), file=sys.stdout)

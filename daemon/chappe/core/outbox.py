@@ -1,0 +1,292 @@
+"""The outbox: what may go to the broker, in which order, how much at a time, and what gives way when it is full.
+
+Pure: it is told of time, of the link and of acknowledgements, and answers with messages to publish. In this form every row lives in
+memory; the store that makes rows durable is a consequence of the same decisions, not another path.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Literal
+
+import msgspec
+
+from chappe.core.effects import Publish
+from chappe.core.envelope import Envelope, to_json
+from chappe.core.events import Ack
+from chappe.core.lane import Lane, Row
+from chappe.core.settings import Outbox as Limits
+from chappe.core.streams import Spec
+from chappe.core.topics import Topics
+from chappe.core.units import SECOND, Ns
+
+Verdict = Literal["done", "retry", "held", "dead"]
+
+# Reason codes of a PUBACK (MQTT 5.0 section 3.4.2.1) and what becomes of the message. Codes not named are retried five times.
+VERDICTS: Mapping[int, tuple[Verdict, str]] = {
+    0x00: ("done", ""),
+    0x10: ("done", "no_subscriber"),
+    0x80: ("retry", "unspecified"),
+    0x83: ("retry", "implementation_specific"),
+    0x87: ("held", "not_authorized"),
+    0x90: ("dead", "topic_name_invalid"),
+    0x95: ("dead", "too_large"),
+    0x97: ("retry", "quota_exceeded"),
+    0x99: ("dead", "payload_format_invalid"),
+}
+ATTEMPTS = 5
+RETRY_AT_MOST = 60 * SECOND
+PROTECTED_PRIORITY = 8
+# Envelope, topic and MQTT header of a message, about; only bounds the outbox.
+OVERHEAD = 120
+
+
+class Stamp(msgspec.Struct, frozen=True):
+    """How a moment is written into an envelope."""
+
+    at: str
+    synced: bool
+
+
+class Depth(msgspec.Struct, frozen=True):
+    """What waits: messages, bytes, age of the oldest in seconds, dead letters."""
+
+    depth: int
+    bytes: int
+    oldest_s: float
+    dead: int
+
+
+class Outbox:
+    """All streams' way out.
+
+    Args:
+        boot: this start of the daemon.
+        topics: where streams are published.
+        specs: every stream by name.
+        limits: bounds.
+        stamp: writes a monotonic moment as wall time.
+        token: draws a number that no other message of this boot has.
+    """
+
+    def __init__(
+        self,
+        boot: str,
+        topics: Topics,
+        specs: Mapping[str, Spec],
+        limits: Limits,
+        stamp: Callable[[Ns], Stamp],
+        token: Callable[[], int],
+    ) -> None:
+        self.lanes = {name: Lane(spec, _size) for name, spec in specs.items()}
+        self.online = False
+        self._boot = boot
+        self._topics = topics
+        self._limits = limits
+        self._stamp = stamp
+        self._token = token
+        self._tokens: dict[int, Lane] = {}
+        self._order = sorted(self.lanes.values(), key=lambda lane: -lane.spec.priority)
+
+    # ── in ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def produce(self, stream: str, data: Mapping[str, Any], now: Ns, *, key: str = "", model: str = "") -> None:
+        """Take in one value of a stream; whatever the link does, this never fails."""
+        lane = self.lanes[stream]
+        lane.produce(data, now, key=key, model=model, offline=not self.online)
+        self._bound(lane)
+
+    def overload(self, stream: str, n: int) -> None:
+        """`n` values of `stream` were turned away at the inbox: they count, take numbers, and are disclosed."""
+        lane = self.lanes.get(stream)
+        if lane is not None:
+            lane.overload(n)
+
+    def _bound(self, lane: Lane) -> None:
+        if lane.spec.class_ == "transient" and not self.online:
+            while lane.rows:
+                lane.drop(0, "offline")
+        while self._over() and (victim := self._victim(lane)) is not None:
+            chosen, index = victim
+            chosen.drop(index, "spilled")
+
+    def _over(self) -> bool:
+        rows = sum(lane.depth for lane in self._order)
+        return rows > self._limits.rows or sum(lane.bytes for lane in self._order) > self._limits.bytes
+
+    def _victim(self, newest: Lane) -> tuple[Lane, int] | None:
+        """Which row gives way: `latest` before `log`, low priority before high, alarms last, rows in flight never."""
+        choices = [(lane, index) for lane in self._order if (index := lane.spillable()) is not None]
+        if not choices:
+            return None
+        if self._limits.spill == "newest" and newest.rows and newest.rows[-1].payload is None:
+            return newest, len(newest.rows) - 1
+        return min(choices, key=lambda choice: self._worth(choice[0], choice[0].rows[choice[1]]))
+
+    def _worth(self, lane: Lane, row: Row) -> tuple[bool, bool, int, int]:
+        protected = lane.spec.priority >= PROTECTED_PRIORITY
+        if self._limits.spill_order == "age":
+            return protected, False, 0, row.accepted
+        return protected, lane.spec.class_ != "latest", lane.spec.priority, row.accepted
+
+    # ── the link ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def link_up(self) -> None:
+        """Connected: everything that was in flight is offered again."""
+        self.online = True
+
+    def link_down(self) -> None:
+        """Not connected any more: nothing is in flight, and what is only worth having now is given up."""
+        self.online = False
+        self._tokens.clear()
+        for lane in self._order:
+            lane.take_all_back()
+            while lane.spec.class_ == "transient" and lane.rows:
+                lane.drop(0, "offline")
+
+    def acked(self, items: Iterable[Ack], now: Ns) -> list[tuple[str, str]]:
+        """Book PUBACKs.
+
+        Returns:
+            (stream, reason) of every refusal, for faults.
+        """
+        refused: list[tuple[str, str]] = []
+        for item in items:
+            lane = self._tokens.pop(item.token, None)
+            if lane is not None:
+                reason = self._judge(lane, item, now)
+                if reason:
+                    refused.append((lane.spec.name, reason))
+        return refused
+
+    def _judge(self, lane: Lane, item: Ack, now: Ns) -> str:
+        unknown: tuple[Verdict, str] = ("done", "") if item.code < 0x80 else ("retry", f"0x{item.code:02x}")
+        verdict, reason = VERDICTS.get(item.code, unknown)
+        if verdict == "done":
+            lane.delivered(item.token)
+            return ""
+        row = lane.flying[item.token]
+        row.attempts += 1
+        if verdict == "dead" or (item.code not in VERDICTS and row.attempts >= ATTEMPTS):
+            lane.bury(item.token, reason)
+            return reason
+        lane.take_back(item.token)
+        lane.refusals += 1
+        pause = RETRY_AT_MOST if verdict == "held" else min(RETRY_AT_MOST, SECOND << min(lane.refusals - 1, 6))
+        lane.blocked_until = Ns(now + pause)
+        return reason
+
+    # ── out ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def take(self, now: Ns, credit: int) -> list[Publish]:
+        """At most `credit` messages for the socket: by priority, then oldest first; in a stream by number."""
+        out: list[Publish] = []
+        while self.online and len(out) < credit:
+            lane = self._next(now)
+            if lane is None:
+                break
+            out.append(self._hand_over(lane, now))
+        return out
+
+    def _next(self, now: Ns) -> Lane | None:
+        best: Lane | None = None
+        oldest = 0
+        for lane in self._order:
+            if best is not None and lane.spec.priority < best.spec.priority:
+                break
+            row = lane.head(now)
+            if row is not None and (best is None or row.accepted < oldest):
+                best, oldest = lane, row.accepted
+        return best
+
+    def _hand_over(self, lane: Lane, now: Ns) -> Publish:
+        token = self._token()
+        row = lane.hand_over(token)
+        self._tokens[token] = lane
+        if row.payload is None:
+            row.payload = self._render(lane, row)
+        left = max(1, -(-(row.accepted + lane.spec.expiry - now) // SECOND))
+        return Publish(
+            token=token,
+            topic=self._topics.stream(lane.spec.name),
+            payload=row.payload,
+            qos=0 if lane.spec.class_ == "transient" else 1,
+            expiry_s=left,
+        )
+
+    def _render(self, lane: Lane, row: Row) -> bytes:
+        stamp = self._stamp(row.at)
+        if row.offline:
+            lane.book.late += 1
+        return to_json(
+            Envelope(
+                boot=self._boot,
+                seq=row.seq,
+                at=stamp.at,
+                synced=stamp.synced,
+                data=row.data,
+                elided=row.elided,
+                late=row.offline,
+                lost=row.lost,
+                model=row.model,
+            )
+        )
+
+    # ── time ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def due(self) -> Ns | None:
+        """When time alone changes something: elision, expiry, or a stream that may be tried again."""
+        moments = [
+            moment
+            for lane in self._order
+            for moment in (
+                lane.elider.due() if lane.elider is not None else None,
+                lane.next_expiry(),
+                lane.blocked_until if lane.rows else None,
+            )
+            if moment is not None
+        ]
+        return min(moments, default=None)
+
+    def expire(self, now: Ns) -> None:
+        """Let time act."""
+        for lane in self._order:
+            if lane.elider is not None and (due := lane.elider.due()) is not None and due <= now:
+                lane.settle(lane.elider.expire(now), now, offline=not self.online)
+                self._bound(lane)
+            lane.expired(now)
+            if lane.blocked_until is not None and lane.blocked_until <= now:
+                lane.blocked_until = None
+
+    def flush(self, now: Ns) -> None:
+        """A clean stop: elision gives out what it holds."""
+        for lane in self._order:
+            if lane.elider is not None:
+                lane.settle(lane.elider.flush(now), now, offline=not self.online)
+
+    # ── telling ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def flying(self) -> int:
+        """How many messages are in flight."""
+        return len(self._tokens)
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing waits and nothing is in flight."""
+        return all(not lane.depth for lane in self._order)
+
+    def depth(self, now: Ns) -> Depth:
+        """What waits."""
+        oldest = min((lane.rows[0].accepted for lane in self._order if lane.rows), default=now)
+        flying = min((row.accepted for lane in self._order for row in lane.flying.values()), default=now)
+        return Depth(
+            depth=sum(lane.depth for lane in self._order),
+            bytes=sum(lane.bytes for lane in self._order),
+            oldest_s=(now - min(oldest, flying)) / SECOND,
+            dead=sum(len(lane.dead) for lane in self._order),
+        )
+
+
+def _size(data: Mapping[str, Any]) -> int:
+    return len(to_json(data)) + OVERHEAD

@@ -1,0 +1,59 @@
+"""The verbs of ``req/<verb>`` and of the control socket."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from chappe.core.context import Context
+from chappe.core.effects import SampleHost
+from chappe.core.parts.eyes import Eyes
+from chappe.core.parts.news import News
+from chappe.core.parts.pins import IDENTIFY_FOR, Pins
+from chappe.core.requests import Handler, field
+from chappe.core.settings import to_data
+from chappe.core.units import SECOND, Ns
+from chappe.errors import WireError
+
+
+def verbs(context: Context, pins: Pins, eyes: Eyes, news: News) -> Mapping[str, Handler]:
+    """Every verb and what it does."""
+
+    def status(body: Mapping[str, Any], now: Ns) -> Any:
+        del body, now
+        context.emit(SampleHost())
+        return news.status_document()
+
+    def health(body: Mapping[str, Any], now: Ns) -> Any:
+        del body, now
+        context.emit(SampleHost())
+        return news.health_document()
+
+    def identify(body: Mapping[str, Any], now: Ns) -> Any:
+        del body, now
+        pins.identify()
+        return {"seconds": IDENTIFY_FOR // SECOND}
+
+    def camera(body: Mapping[str, Any], now: Ns) -> Any:
+        del now
+        refusal = eyes.switch_by_request(field(body, "on", bool))
+        if refusal:
+            raise WireError(refusal, "the owner switched the camera off by hand; only a hand switches it on again")
+        return eyes.camera_document()
+
+    def models(body: Mapping[str, Any], now: Ns) -> Any:
+        del body, now
+        return list(eyes.listing)
+
+    def config_get(body: Mapping[str, Any], now: Ns) -> Any:
+        del body, now
+        return to_data(context.config)
+
+    return {
+        "status": status,
+        "health": health,
+        "identify": identify,
+        "camera": camera,
+        "models": models,
+        "config-get": config_get,
+    }

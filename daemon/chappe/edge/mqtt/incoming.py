@@ -1,0 +1,41 @@
+"""Messages from the broker into events."""
+
+from __future__ import annotations
+
+import base64
+from typing import TYPE_CHECKING
+
+from chappe.core.events import Arrived, Asked
+from chappe.core.units import Ns
+
+if TYPE_CHECKING:
+    from paho.mqtt.client import MQTTMessage
+
+BODY_LIMIT = 256 * 1024 + 1
+"""Most bytes of a request that enter the core: one more than a request may have, so that "too large" is still visible."""
+
+
+def to_event(message: MQTTMessage, request_prefix: str, at: Ns) -> Asked | Arrived | None:
+    """The event a message becomes; None for a topic that is not UTF-8, which no broker should let through.
+
+    Args:
+        message: as paho decoded it.
+        request_prefix: a topic of this and one more level is a request, and that level its verb.
+        at: when the socket was read.
+    """
+    try:
+        topic: str = message.topic
+    except UnicodeDecodeError:
+        return None
+    verb = topic.removeprefix(request_prefix)
+    if verb == topic or not verb or "/" in verb:
+        return Arrived(at=at, topic=topic, body=bytes(message.payload), retained=message.retain)
+    return Asked(
+        at=at,
+        verb=verb,
+        body=bytes(message.payload[:BODY_LIMIT]),
+        size=len(message.payload),
+        retained=message.retain,
+        reply_to=getattr(message.properties, "ResponseTopic", ""),
+        correlation=base64.b64encode(getattr(message.properties, "CorrelationData", b"")).decode("ascii"),
+    )

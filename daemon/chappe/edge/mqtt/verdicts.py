@@ -1,0 +1,61 @@
+"""Which status a failed handshake or a lost connection gets: pure, from what was seen on the wire."""
+
+from __future__ import annotations
+
+from chappe.edge.mqtt.terms import Failure, Version
+
+HTTP = b"HTTP/"
+CONNACK = 0x20
+_CONNACK_OF_3_1_1 = b"\x20\x02"  # two bytes follow; in MQTT 5 at least three do (MQTT 5 section 3.2)
+_TLS_ALERT = b"\x15\x03"  # RFC 8446 section 5.1
+
+UNSUPPORTED_VERSION = 0x84
+AUTHENTICATION = frozenset({0x86, 0x87, 0x8A, 0x8C})
+"""CONNACK codes about who we are: bad user name or password, not authorized, banned, bad authentication method (MQTT 5 section
+3.2.2.2). paho translates 4 and 5 of MQTT 3.1.1 into the first two."""
+
+
+def stranger(head: bytes) -> Failure | None:
+    """What answered our CONNECT, if it was no MQTT broker.
+
+    Args:
+        head: the first bytes it sent, at least one.
+    """
+    if head[0] == CONNACK:
+        return None
+    if head.startswith(HTTP[: len(head)]):
+        return Failure("captive_portal_suspected", "the CONNECT was answered in HTTP")
+    if head.startswith(_TLS_ALERT[: len(head)]):
+        return Failure("refused", "the broker wants TLS on this port (set mqtt.tls)")
+    return Failure("refused", "what answers on this port is no MQTT broker")
+
+
+def refusal(code: int, name: str) -> Failure:
+    """What a CONNACK with a failure code means.
+
+    Args:
+        code: reason code of MQTT 5, or paho's translation of a return code of 3.1.1.
+        name: its name.
+    """
+    if code in AUTHENTICATION:
+        return Failure("auth_failed", f"the broker refuses us: {name}")
+    return Failure(
+        "refused",
+        f"the broker refuses the connection: {name}",
+        "unsupported" if code == UNSUPPORTED_VERSION else "other",
+    )
+
+
+def unanswered(head: bytes, version: Version, last_words: str) -> Failure:
+    """What an end without a CONNACK that we could read means.
+
+    Args:
+        head: the first bytes the broker sent, empty if none.
+        version: what we had spoken.
+        last_words: how the connection ended.
+    """
+    if not head:
+        return Failure("refused", f"no answer to the CONNECT: {last_words}", "closed")
+    if version == "5" and head.startswith(_CONNACK_OF_3_1_1):
+        return Failure("refused", "the broker answered MQTT 5 with a CONNACK of 3.1.1", "unsupported")
+    return Failure("refused", "the broker's CONNACK makes no sense")

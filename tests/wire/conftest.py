@@ -1,0 +1,101 @@
+"""Real brokers on loopback, a proxy before them, and links to them; nothing here outlives its test."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chappe.core.settings import Mqtt
+from chappe.core.topics import Subscription
+from chappe.core.units import Span
+from chappe.edge.broker import Kind, LocalBroker, find_amqtt, find_mosquitto
+from chappe.edge.host import SystemClock
+from chappe.edge.mqtt import MqttLink
+
+from .people import Device, Heard
+from .proxy import Proxy
+
+MakeBroker = Callable[..., LocalBroker]
+MakeDevice = Callable[..., Device]
+
+
+@pytest.fixture
+def stack() -> Iterator[ExitStack]:
+    """What a test opened is closed after it, the newest first."""
+    with ExitStack() as opened:
+        yield opened
+
+
+@pytest.fixture
+def make_broker(stack: ExitStack, tmp_path: Path) -> MakeBroker:
+    """Starts a broker of a kind; skips where it is not installed."""
+
+    def make(kind: Kind = "mosquitto", **options: Any) -> LocalBroker:
+        if not (find_mosquitto() if kind == "mosquitto" else find_amqtt()):
+            pytest.skip(f"{kind} is not installed")
+        return stack.enter_context(LocalBroker(tmp_path, kind=kind, **options))
+
+    return make
+
+
+@pytest.fixture
+def mosquitto(make_broker: MakeBroker) -> LocalBroker:
+    """A mosquitto of this test's own."""
+    return make_broker("mosquitto")
+
+
+@pytest.fixture(params=["mosquitto", "amqtt"])
+def broker(request: pytest.FixtureRequest, make_broker: MakeBroker) -> LocalBroker:
+    """Each broker that is installed."""
+    return make_broker(request.param)
+
+
+@pytest.fixture
+def make_device(stack: ExitStack) -> MakeDevice:
+    """Opens a link to a port of loopback; keywords other than the link's own are keys of ``[mqtt]``."""
+
+    def make(
+        port: int,
+        *,
+        client_id: str = "chappe-tower-1",
+        password: Callable[[], str | None] = lambda: None,
+        heard: Heard | None = None,
+        **keys: Any,
+    ) -> Device:
+        ears = heard or Heard()
+        spans = {key: Span.parse(value) for key, value in keys.items() if key in SPANS}
+        link = MqttLink(
+            Mqtt(port=port, **{**keys, **spans}),
+            client_id=client_id,
+            subscriptions=[Subscription("chappe/tower-1/req/+", retain_as_published=True, retain_handling=2)],
+            request_prefix="chappe/tower-1/req/",
+            will=("chappe/tower-1/state", b"offline"),
+            clock=SystemClock(),
+            post=ears.post,
+            post_many=ears.post_many,
+            password=password,
+            jitter=random.Random(1),
+        )
+        stack.enter_context(link)
+        return Device(link, ears)
+
+    return make
+
+
+SPANS = {"keepalive", "connect_timeout", "ack_stall", "session_expiry"}
+
+
+@pytest.fixture
+def proxy(stack: ExitStack, mosquitto: LocalBroker) -> Proxy:
+    """A proxy before this test's mosquitto."""
+    return stack.enter_context(Proxy(mosquitto.port))
+
+
+def protocol_of(broker: LocalBroker) -> str:
+    """What `broker` speaks at best."""
+    return "5" if broker.kind == "mosquitto" else "3.1.1"
