@@ -14,7 +14,7 @@ import random
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from chappe import __version__
 from chappe.config import Loaded
@@ -30,6 +30,9 @@ from chappe.edge.inbox import Inbox
 from chappe.edge.slot import FrameSlot
 from chappe.edge.store import Store
 from chappe.errors import EdgeError, StoreError
+
+if TYPE_CHECKING:
+    from chappe.vision.hands import HandPipeline
 
 log = logging.getLogger(__name__)
 
@@ -157,7 +160,7 @@ class Assembly:
                 post=self._inbox.put,
                 post_many=self._inbox.put_many,
                 password=lambda: secret(config.mqtt.password_file),
-                jitter=random.Random(),
+                jitter=random.SystemRandom(),
             )
         )
 
@@ -173,6 +176,7 @@ class Assembly:
             clock=self._clock,
             post=self._inbox.put,
             load=lambda name: load_detector(self._config, name),
+            listing=lambda: model_listing(self._config),
         )
 
     def _camera(self) -> Part | None:
@@ -265,6 +269,46 @@ class Mqtt:
 
     def close(self) -> None:
         self._link.close()
+
+
+def model_folders(config: Config) -> list[Path]:
+    """Where weights are looked for."""
+    from chappe.edge.models import search_dirs
+
+    return search_dirs(Path(config.models.dir) if config.models.dir else None, state_dir=state_folder(config))
+
+
+def load_detector(config: Config, name: str) -> HandPipeline:
+    """A hand pipeline for a model, its files checked and its interpreters built.
+
+    Raises:
+        ModelError: if a file is missing or wrong, or no TFLite runtime works.
+    """
+    from chappe.edge.models import load_manifests, manifest_of, read
+    from chappe.vision.hands import HandPipeline, HandSettings
+
+    manifest = manifest_of(name, load_manifests())
+    vision = config.vision
+    settings = HandSettings(
+        hands=vision.hands,
+        palm_score=vision.palm_score,
+        presence=vision.presence,
+        gone_after=config.gestures.gone_after,
+        backend=vision.backend,
+        threads=vision.threads,
+        idle_ns=round(SECOND / vision.idle_hz),
+        still_ns=round(SECOND / vision.still_hz),
+    )
+    pipeline = HandPipeline(manifest, read(manifest, model_folders(config)), settings)
+    pipeline.open()
+    return pipeline
+
+
+def model_listing(config: Config) -> tuple[dict[str, Any], ...]:
+    """The models of this device, as ``info`` and ``chappe models list`` show them."""
+    from chappe.edge.models import describe, load_manifests
+
+    return tuple(describe(load_manifests().values(), model_folders(config), active=config.vision.model))
 
 
 def plain(config: Config) -> tuple[dict[str, Any], str]:

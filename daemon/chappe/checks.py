@@ -15,19 +15,18 @@ import random
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from chappe.config import Loaded
 from chappe.core.settings import Config
-from chappe.core.units import SECOND, Span, as_seconds
+from chappe.core.units import SECOND, Ns, Span, as_seconds, seconds
 from chappe.errors import ChappeError, ConfigError, EdgeError, LinkError, SensorError
 
 if TYPE_CHECKING:
-    from chappe.core.events import LinkUp
-    from chappe.edge.mqtt.terms import Failure
+    from chappe.core.events import Event
 
 Status = Literal["pass", "warn", "fail", "skip"]
 
@@ -257,17 +256,231 @@ _BROKER_REMEDIES = {
 
 def _broker(subject: Subject) -> Answer:
     config = subject.config
-    where = f"{config.mqtt.host}:{config.mqtt.port}"
-    failure = _dial(config)
-    answer = failure or _connect(config)
-    if isinstance(answer, str):
-        return "fail", f"{where} does not complete the connection: {answer}", _BROKER_REMEDIES["refused"]
-    if not hasattr(answer, "protocol"):
-        return "fail", answer.reason, _BROKER_REMEDIES.get(answer.status, "look into the broker's log")
-    if answer.protocol == "3.1.1":
+    _dial(config)
+    protocol, where = _connect(config), f"{config.mqtt.host}:{config.mqtt.port}"
+    if protocol == "3.1.1":
         return (
             "warn",
-            f"{where} speaks MQTT 3.1.1 only: a forbidden publish looks successful",
+            f"{where} is spoken to in MQTT 3.1.1: a forbidden publish looks successful",
             "use a broker with MQTT 5, or make sure that its access list lets this device publish",
         )
-    return "pass", f"{where}, MQTT {answer.protocol}"
+    return "pass", f"{where}, MQTT {protocol}"
+
+
+def _dial(config: Config) -> None:
+    """Name, TCP and TLS.
+
+    Raises:
+        LinkError: if one of these fails.
+    """
+    from chappe.assembly import secret
+    from chappe.edge.host import SystemClock
+    from chappe.edge.mqtt.dial import Dial, Dialled
+    from chappe.edge.mqtt.terms import Failure
+
+    answers: queue.SimpleQueue[Dialled | Failure] = queue.SimpleQueue()
+    dial = Dial(
+        config.mqtt,
+        password=lambda: secret(config.mqtt.password_file),
+        clock=SystemClock(),
+        done=lambda _, outcome: answers.put(outcome),
+    )
+    dial.start()
+    try:
+        outcome = answers.get(timeout=2 * as_seconds(config.mqtt.connect_timeout))
+    except queue.Empty:
+        dial.cancel()
+        raise _refusal("no_network", f"the name {config.mqtt.host!r} is not resolved in time") from None
+    if isinstance(outcome, Failure):
+        raise _refusal(outcome.status, outcome.reason)
+    outcome.sock.close()
+
+
+def _connect(config: Config) -> str:
+    """Connect once as a client of its own, which subscribes to nothing and leaves no session; returns the protocol.
+
+    Raises:
+        LinkError: if the broker does not let us in.
+    """
+    import msgspec
+
+    from chappe.assembly import secret
+    from chappe.core.events import Event
+    from chappe.core.topics import Topics
+    from chappe.edge.host import SystemClock
+    from chappe.edge.mqtt import MqttLink
+
+    events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+    topics = Topics(config.mqtt.prefix, config.device.id)
+    link = MqttLink(
+        msgspec.structs.replace(config.mqtt, session_expiry=Span(0)),
+        client_id=f"{config.mqtt.prefix}-{config.device.id}-check",
+        subscriptions=(),
+        request_prefix=topics.req(""),
+        # A link has a will. Should this process be killed while it is connected, this one says nothing and stays nowhere.
+        will=(f"{topics.root}/check", b""),
+        clock=SystemClock(),
+        post=events.put,
+        post_many=lambda batch: [events.put(event) for event in batch] and None,
+        password=lambda: secret(config.mqtt.password_file),
+        jitter=random.Random(),  # noqa: S311 - spreads attempts, no secret
+    )
+    with link:
+        protocol = _await_link(events, as_seconds(config.mqtt.connect_timeout))
+        link.disconnect()
+    return protocol
+
+
+def _await_link(events: queue.SimpleQueue[Event], timeout_s: float) -> str:
+    from chappe.core.events import LinkDown, LinkUp
+    from chappe.edge.host import SystemClock
+
+    clock, last = SystemClock(), LinkDown(at=Ns(0), status="refused", reason="no answer to the CONNECT in time")
+    deadline = clock.now() + seconds(2 * timeout_s + AFTER_REFUSAL_S)
+    while (left := deadline - clock.now()) > 0:
+        try:
+            event = events.get(timeout=left / SECOND)
+        except queue.Empty:
+            break
+        if isinstance(event, LinkUp):
+            return event.protocol
+        if isinstance(event, LinkDown) and event.status not in ("connecting", "off"):
+            last = event
+            deadline = min(deadline, clock.now() + (seconds(AFTER_REFUSAL_S) if event.status == "refused" else 0))
+    raise _refusal(last.status, last.reason)
+
+
+def _refusal(status: str, reason: str) -> LinkError:
+    return LinkError(reason, remedy=_BROKER_REMEDIES.get(status, "look into the broker's log"))
+
+
+# ── vision ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+_NO_CAMERA = 'no camera is configured (camera.source = "off")'
+_RUNTIMES = ("ai_edge_litert", "tflite_runtime")
+_LIVE = ("picamera2", "v4l2")
+
+
+def _blind(subject: Subject) -> bool:
+    return subject.loaded is not None and subject.config.camera.source == "off"
+
+
+def _tflite(subject: Subject) -> Answer:
+    if _blind(subject) and not any(map(importlib.util.find_spec, _RUNTIMES)):
+        return "skip", f"not installed, and {_NO_CAMERA}"
+    try:
+        from chappe.vision.runtime import find_runtime
+    except ImportError as error:
+        return "fail", f"vision needs numpy: {error}", "pip install 'chappe[litert]'"
+    runtime = find_runtime()
+    refused = "".join(f"\n{name} is not used: {reason}" for name, reason in runtime.refused)
+    return "pass", f"{runtime.name} {runtime.version}{refused}"
+
+
+def _models(subject: Subject) -> Answer:
+    from chappe.assembly import state_folder
+    from chappe.edge.models import PULL_REMEDY, load_manifests, manifest_of, search_dirs, verify
+
+    if _blind(subject):
+        return "skip", _NO_CAMERA
+    config = subject.config
+    manifest = manifest_of(config.vision.model, load_manifests())
+    configured = Path(config.models.dir) if config.models.dir else None
+    findings = verify([manifest], search_dirs(configured, state_dir=state_folder(config)))
+    bad = [f"{one.path or one.file.file}: {one.wrong or 'missing'}" for one in findings if not one.ok]
+    if bad:
+        return "fail", "\n".join(bad), PULL_REMEDY
+    return "pass", f"{manifest.model_id}: {len(findings)} files are the right ones"
+
+
+def _camera(subject: Subject) -> Answer:
+    from chappe.edge.sources import probe
+
+    if _blind(subject):
+        return "skip", _NO_CAMERA
+    camera = subject.config.camera
+    probe(camera)
+    place = {"files": camera.path, "v4l2": camera.device}.get(camera.source, "")
+    return "pass", f"{camera.source} {place}".rstrip()
+
+
+def _privacy(subject: Subject) -> Answer:
+    lamp = subject.config.indicators.privacy
+    if subject.config.camera.source not in _LIVE:
+        return "skip", "no live camera is configured"
+    if lamp is False:
+        return "warn", "by the owner's word this device has no privacy lamp", "fit one, and name its pin"
+    if lamp is None:
+        remedy = "set [indicators] privacy to the pin of its lamp, or to false if there is none"
+        return "warn", "no privacy lamp is configured: nobody can see that the camera is open", remedy
+    return "pass", f"lit on pin {lamp} while the camera is open"
+
+
+# ── pins and sensors ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _gpio(subject: Subject) -> Answer:
+    from chappe.edge.gpio import pin_factory
+
+    config = subject.config
+    lamps = [getattr(config.indicators, name) for name in ("status", "privacy", "green", "red", "blue")]
+    count = sum(pin is not None and pin is not False for pin in lamps) + len(config.buttons) + len(config.outputs)
+    if not count:
+        return "skip", "no pin is configured"
+    try:
+        factory = pin_factory()
+    except EdgeError as error:
+        if config.camera.source in _LIVE and config.indicators.privacy:
+            return "fail", f"{error.message}: the camera stays closed, as its lamp cannot be lit", error.remedy
+        return "warn", f"{error.message}: {count} pins are simulated", error.remedy
+    factory.close()
+    return "pass", f"{count} pins, by {type(factory).__name__}"
+
+
+def _sensors(subject: Subject) -> Answer:
+    from chappe.edge.sensors import read_once
+
+    sensors = subject.config.sensors
+    if not sensors:
+        return "skip", "no sensor is configured"
+    good, bad, remedies = [], [], []
+    for name, sensor in sensors.items():
+        try:
+            value, unit = read_once(sensor)
+            good.append(f"{name} {value} {unit}".rstrip())
+        except SensorError as error:
+            bad.append(f"{name}: {error.message}")
+            remedies.append(error.remedy)
+    if bad:
+        return "fail", "\n".join(bad), "; ".join(filter(None, dict.fromkeys(remedies))) or "check the wiring and `path`"
+    return "pass", ", ".join(good)
+
+
+def _elision(subject: Subject) -> Answer:
+    from chappe.core.streams import all_specs
+
+    elided = {name: spec.elide for name, spec in all_specs(subject.config).items() if spec.elide}
+    if not elided:
+        return "skip", "no stream is elided"
+    lossy = [name for name, elide in elided.items() if elide.policy == "throttle_first"]
+    if lossy:
+        text = "\n".join(f"streams.{name}: throttle_first may lose the final value" for name in lossy)
+        return "warn", text, 'use policy "latest", which always sends the final value'
+    return "pass", ", ".join(f"{name} {elide.policy}" for name, elide in elided.items())
+
+
+ITEMS: tuple[Item, ...] = (
+    Item("python", "Python's version and word size", _python, configured=False),
+    Item("config", "every key of every layer", _config, configured=False),
+    Item("state_dir", "the state folder: writable, on a real disk, with room", _state_dir),
+    Item("clock", "whether the clock is synchronised", _clock, configured=False),
+    Item("daemon", "whether the daemon runs, and its faults", _daemon),
+    Item("broker", "name, TCP, TLS and MQTT up to the broker's answer", _broker),
+    Item("tflite", "a runtime for the hand models that really computes", _tflite, configured=False),
+    Item("models", "the files of the hand model, by their hashes", _models),
+    Item("camera", "whether the camera could be opened", _camera),
+    Item("privacy", "the lamp that shows that the camera is open", _privacy),
+    Item("gpio", "the pins of lamps, buttons and outputs", _gpio),
+    Item("sensors", "one reading of each sensor", _sensors),
+    Item("elision", "policies that may lose a final value", _elision),
+)

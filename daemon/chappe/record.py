@@ -19,7 +19,7 @@ from chappe.core.engine import Engine, boot
 from chappe.core.events import AnyEvent, Event, Started
 from chappe.errors import ChappeError, Exit
 
-_encoder = msgspec.json.Encoder(order="deterministic")
+_encoder = msgspec.json.Encoder()
 
 
 class Line(msgspec.Struct, frozen=True):

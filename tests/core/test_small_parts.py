@@ -68,14 +68,14 @@ def test_merging_nothing_changes_nothing() -> None:
 def test_absorbing_values_one_by_one_gives_their_count_bounds_and_mean(values: list[int]) -> None:
     summary = None
     for value in values:
-        summary = absorb(summary, value, None)
+        summary = absorb(summary, {"value": value}, None)
     assert summary is not None
     assert (summary.n, summary.min, summary.max) == (len(values), min(values), max(values))
     assert summary.mean == pytest.approx(sum(values) / len(values))
 
 
 def test_text_values_are_only_counted() -> None:
-    assert absorb(absorb(None, "a", None), True, None) == Summary(n=2)
+    assert absorb(absorb(None, {"value": "a"}, None), {"value": True}, None) == Summary(n=2)
 
 
 @pytest.mark.parametrize(
@@ -154,7 +154,7 @@ def test_durations_are_read_and_written_back(text: str, span: int) -> None:
     assert Span.parse(str(Span(span))) == span
 
 
-@pytest.mark.parametrize("text", ["", "5", "s", "1 s x", "-1s", "1y", "1s2", "1e3s", "١s"])
+@pytest.mark.parametrize("text", ["", "5", "s", "1 s x", "-1s", "1y", "1s2", "1e3s", "\u0661s"])
 def test_what_is_no_duration_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="duration"):
         Span.parse(text)

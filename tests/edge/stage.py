@@ -15,7 +15,6 @@ from chappe.core.units import Ns
 from chappe.edge.worker import Step
 from chappe.testing import ManualClock
 
-
 E = TypeVar("E", bound=Event)
 
 

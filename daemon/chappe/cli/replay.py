@@ -28,7 +28,9 @@ def register(commands: Commands) -> None:
     )
     parser.add_argument("file", type=Path, metavar="FILE", help="the recording")
     parser.add_argument("--until", type=_count, metavar="N", help="end after N steps")
-    parser.add_argument("--effects", action="store_true", help="print the effects of each step, one JSON line per effect")
+    parser.add_argument(
+        "--effects", action="store_true", help="print the effects of each step, one JSON line per effect"
+    )
     add_json_option(parser)
     parser.set_defaults(run=run)
 
@@ -79,7 +81,9 @@ def _lines(file: Path) -> Iterator[bytes]:
         with file.open("rb") as lines:
             yield from lines
     except OSError as error:
-        raise EdgeError(f"{file} cannot be read: {error.strerror}", remedy="name a file that `--record` wrote") from error
+        raise EdgeError(
+            f"{file} cannot be read: {error.strerror}", remedy="name a file that `--record` wrote"
+        ) from error
 
 
 def _print_effects(effects: Sequence[Effect]) -> None:

@@ -136,6 +136,7 @@ class Seen(Event, frozen=True):
         took: time from taking the frame to the result.
         hands: every hand found, each with its label in this frame.
         palm: whether a palm search ran.
+        skipped: looks that came too late for their turn, since the start.
     """
 
     frame: int
@@ -143,6 +144,7 @@ class Seen(Event, frozen=True):
     took: Ns
     hands: tuple[Sighting, ...] = ()
     palm: bool = False
+    skipped: int = 0
 
 
 class FramesCaptured(Event, frozen=True):

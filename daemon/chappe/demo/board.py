@@ -171,6 +171,10 @@ def _fault_words(data: Mapping[str, Any]) -> str:
     return f"{told}: {data['message']}" if data.get("message") else told
 
 
+def _camera_words(data: Mapping[str, Any]) -> str:
+    return f"open, {data['source']} {data['width']}x{data['height']}" if data["open"] else "closed"
+
+
 def _state_words(data: Mapping[str, Any]) -> str:
     return str(data["status"])
 
@@ -183,6 +187,7 @@ _TOLD = {
     "gesture": gesture_words,
     "link": link_words,
     "fault": _fault_words,
+    "camera": _camera_words,
     "state": _state_words,
     "signal": _signal_words,
     "model": lambda data: str(data["model"]),

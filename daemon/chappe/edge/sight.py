@@ -193,6 +193,7 @@ class SightEdge:
                 took=Ns(ended - began),
                 hands=tuple(_as_sighting(hand) for hand in found),
                 palm=detector.palm_runs > palm_runs,
+                skipped=self.skipped,
             )
         )
         self._recover(ended)

@@ -106,6 +106,7 @@ class Eyes:
     def seen(self, event: ev.Seen) -> None:
         """A frame was looked at."""
         self.latency.add(event.took)
+        self.inference_skipped = event.skipped
         self._look(event.frame_at)
         decision = self._gestures.frame(event.hands, event.at)
         for sighting in decision.gestures:
