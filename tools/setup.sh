@@ -46,9 +46,8 @@ root_prefix() {
         printf ''
     elif ! command -v sudo >/dev/null; then
         return 1
-    elif [ -t 0 ]; then
-        printf 'sudo'
-    elif sudo -n true 2>/dev/null; then
+    elif sudo -n true 2>/dev/null || { [ -t 0 ] && sudo -p 'setup: sudo password for %p: ' -v; }; then
+        # Asked for at most once, here: every later sudo finds the answer remembered.
         printf 'sudo -n'
     else
         return 1

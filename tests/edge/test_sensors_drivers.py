@@ -402,7 +402,7 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
     return doing
 
 
-@pytest.mark.feature("SEN-01", breaks="chappe.edge.sensors.driver:find_driver")
+@pytest.mark.feature("SEN-01", breaks="chappe.edge.sensors.driver:_instance")
 def test_a_plug_in_is_found_and_read(install: Install) -> None:
     """A driver of an installed package is used by its name alone."""
     install("tides", TIDES)
@@ -443,7 +443,7 @@ def test_a_driver_that_cannot_be_imported_is_refused(code: str, hint: str, insta
 # ── one reading for the command line ─────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.feature("SEN-01", breaks="chappe.edge.sensors:read_once")
+@pytest.mark.feature("SEN-01", breaks="chappe.edge.sensors.sysfs:Sysfs.read")
 def test_one_reading_has_value_and_unit(sys_root: Path) -> None:
     """``chappe sensor read`` shows the calibrated value with its unit."""
     sensor = Sensor(driver="sysfs", path="thermal:cpu-thermal/temp", precision=1)

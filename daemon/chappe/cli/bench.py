@@ -10,7 +10,7 @@ import importlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from chappe.cli.common import Commands
+from chappe.cli.common import Commands, add_json_option
 
 BENCHES: Mapping[str, str] = {
     "vision": "a tracked frame against the bare model, idle cost, memory",
@@ -36,4 +36,7 @@ def register(commands: Commands) -> None:
     parser = commands.add_parser("bench", help="measure this machine")
     names = parser.add_subparsers(title="benchmarks", metavar="NAME", required=True, parser_class=_LazyParser)
     for name, about in BENCHES.items():
-        names.add_parser(name, help=about, description=about[:1].upper() + about[1:] + ".").bench = name
+        # A benchmark may have a word of its own about an option that all have.
+        one = names.add_parser(name, help=about, description=about.capitalize() + ".", conflict_handler="resolve")
+        add_json_option(one)
+        one.bench = name

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import textwrap
 from collections import Counter
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from chappe.cli.common import Commands, add_config_options, add_json_option, load_config, print_json, table
@@ -57,8 +58,8 @@ def run(args: argparse.Namespace) -> int:
     return Exit.REFUSED if counts["fail"] else Exit.OK
 
 
-def _list(items: dict[str, str], args: argparse.Namespace) -> None:
-    rows = [{"id": name, "about": about} for name, about in items.items()]
+def _list(items: Mapping[str, str], args: argparse.Namespace) -> None:
+    rows: list[Mapping[str, str]] = [{"id": name, "about": about} for name, about in items.items()]
     if args.json:
         print_json({"items": rows})
     else:

@@ -112,7 +112,7 @@ def _off_by(camera: Mapping[str, Any]) -> str:
 
 def _model(info: Mapping[str, Any], inference: Mapping[str, Any]) -> str:
     p50 = inference.get("p50_ms")
-    return (info.get("model") or "none loaded") + (f", {p50:g} ms a frame" if p50 is not None else "")
+    return (info.get("model") or "none loaded") + (f", {p50:.1f} ms a frame" if p50 is not None else "")
 
 
 def _queue(queue: Mapping[str, Any]) -> str:

@@ -179,7 +179,9 @@ def _value(text: str) -> Any:
 
 def _put(data: dict[str, Any], keys: list[str], value: Any) -> None:
     for key in keys[:-1]:
-        data = data.setdefault(key, {})
+        if not isinstance(data.get(key), dict):
+            data[key] = {}
+        data = data[key]
     data[keys[-1]] = value
 
 

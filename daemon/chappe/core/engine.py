@@ -46,6 +46,15 @@ class Engine:
         self.wire = Wire(context, requests)
         self.news.wire = self.wire
         self._handlers: Mapping[type[ev.Event], Callable[[Any], None]] = self._table()
+        self._dues = (
+            self.eyes.due,
+            self.deeds.due,
+            self.pins.due,
+            self.senses.due,
+            self.news.due,
+            self.wire.due,
+            context.outbox.due,
+        )
         self._due: Ns | None = None
 
     def begin(self) -> list[Effect]:
@@ -97,20 +106,12 @@ class Engine:
         return self._due
 
     def _earliest(self) -> Ns | None:
-        moments = [
-            moment
-            for moment in (
-                self.eyes.due(),
-                self.deeds.due(),
-                self.pins.due(),
-                self.senses.due(),
-                self.news.due(),
-                self.wire.due(),
-                self.context.outbox.due(),
-            )
-            if moment is not None
-        ]
-        return min(moments) if moments else None
+        due: Ns | None = None
+        for ask in self._dues:
+            moment = ask()
+            if moment is not None and (due is None or moment < due):
+                due = moment
+        return due
 
     def step(self, event: ev.Event) -> list[Effect]:
         """Decide about one event.

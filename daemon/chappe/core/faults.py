@@ -13,6 +13,10 @@ class Faults:
     def __init__(self) -> None:
         self._active: dict[tuple[str, str], tuple[Ns, str]] = {}
 
+    def __bool__(self) -> bool:
+        """Whether anything is wrong at all."""
+        return bool(self._active)
+
     def begin(self, part: str, code: str, message: str, now: Ns) -> bool:
         """Note a fault; returns whether it is new."""
         known = (part, code) in self._active

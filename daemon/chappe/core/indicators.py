@@ -127,6 +127,9 @@ class StatusLamp:
         self._since = Ns(0)
         self._steps: Pattern = DARK
         self._ends: tuple[int, ...] = (DARK[0][1],)
+        # Asked after every event, changed by few.
+        self._due: Ns | None = None
+        self._due_known = False
 
     @property
     def active(self) -> tuple[State, ...]:
@@ -167,9 +170,15 @@ class StatusLamp:
 
     def due(self) -> Ns | None:
         """When `advance` has to be called next: the next change of level, or the end of a state with a span."""
+        if not self._due_known:
+            self._due_known = True
+            self._due = self._next()
+        return self._due
+
+    def _next(self) -> Ns | None:
         if self._target(self._now) != self.level:
             return self._now
-        moments = list(self._until.values())
+        moments = [*self._until.values()]
         if len(self._steps) > 1:
             moments.append(Ns(self._now + self._left(self._now)))
         return min(moments, default=None)
@@ -185,6 +194,7 @@ class StatusLamp:
 
     def _tell(self, now: Ns) -> None:
         """Let time pass: states with a span end at their own time, however late the call."""
+        self._due_known = False
         for state, end in sorted(self._until.items(), key=_second):
             if end <= now:
                 del self._until[state]

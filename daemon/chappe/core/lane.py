@@ -85,15 +85,31 @@ def absorb(older: Summary | None, data: Mapping[str, Any], newer: Summary | None
     )
 
 
+class Totals:
+    """Messages and bytes that wait or are in flight, over all lanes."""
+
+    __slots__ = ("bytes", "rows")
+
+    def __init__(self) -> None:
+        self.rows = 0
+        self.bytes = 0
+
+    def add(self, rows: int, size: int) -> None:
+        """Rows came (or went, where negative)."""
+        self.rows += rows
+        self.bytes += size
+
+
 class Lane:
     """The state of one stream.
 
     Args:
         spec: what the stream is.
         size_of: bytes that a row's data will take up, roughly; asked once a row.
+        totals: shared by all lanes of an outbox.
     """
 
-    def __init__(self, spec: Spec, size_of: Callable[[Mapping[str, Any]], int]) -> None:
+    def __init__(self, spec: Spec, size_of: Callable[[Mapping[str, Any]], int], totals: Totals) -> None:
         self.spec = spec
         self.book = Book()
         self.elider = Elider(spec.elide) if spec.elide is not None else None
@@ -105,6 +121,7 @@ class Lane:
         self.seq = 0
         self.bytes = 0
         self._size_of = size_of
+        self._totals = totals
         self._waiting: dict[str, Row] = {}
         self._gap: Lost | None = None
         self._models: list[tuple[Ns, str]] = [(Ns(0), "")]
@@ -150,16 +167,20 @@ class Lane:
         row = Row(self.seq + 1, emission.key, emission, model, now, offline, self._size_of(emission.data))
         waiting = self._waiting.get(emission.key) if self.spec.class_ == "latest" else None
         if waiting is not None:
-            self.bytes += row.size - waiting.size
+            self._grow(0, row.size - waiting.size)
             waiting.take(row)
             self._elided(1)
             return
         self.seq += 1
         row.lost, self._gap = self._gap, None
         self.rows.append(row)
-        self.bytes += row.size
+        self._grow(1, row.size)
         if self.spec.class_ == "latest":
             self._waiting[row.key] = row
+
+    def _grow(self, rows: int, size: int) -> None:
+        self.bytes += size
+        self._totals.add(rows, size)
 
     # ── out ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -182,7 +203,7 @@ class Lane:
 
     def delivered(self, token: int) -> None:
         """The broker has it."""
-        self.bytes -= self.flying.pop(token).size
+        self._grow(-1, -self.flying.pop(token).size)
         self.book.delivered += 1
         self.book.queued -= 1
         self.refusals, self.blocked_until = 0, None
@@ -202,7 +223,9 @@ class Lane:
 
     def bury(self, token: int, reason: str) -> None:
         """A row that can never be delivered becomes a dead letter: kept, still counted as queued, out of the way."""
-        self.dead.append((self.flying.pop(token), reason))
+        row = self.flying.pop(token)
+        self._grow(-1, -row.size)
+        self.dead.append((row, reason))
 
     # ── dropping ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -210,7 +233,7 @@ class Lane:
         """Give up the waiting row at `index`: counted by the caller's reason and disclosed on the next message."""
         row = self.rows[index]
         del self.rows[index]
-        self.bytes -= row.size
+        self._grow(-1, -row.size)
         if self._waiting.get(row.key) is row:
             del self._waiting[row.key]
         self.book.queued -= 1
@@ -240,11 +263,16 @@ class Lane:
                 return index
         return None
 
-    def next_expiry(self) -> Ns | None:
-        """When the oldest waiting row's time is over."""
-        if not self.rows or self.rows[0].payload is not None:
-            return None
-        return Ns(self.rows[0].accepted + self.spec.expiry)
+    def due(self) -> Ns | None:
+        """When time alone changes something here: elision, the expiry of the oldest row, the end of a pause."""
+        due = self.elider.due() if self.elider is not None else None
+        if self.rows:
+            if self.rows[0].payload is None:
+                expiry = Ns(self.rows[0].accepted + self.spec.expiry)
+                due = expiry if due is None else min(due, expiry)
+            if self.blocked_until is not None:
+                due = self.blocked_until if due is None else min(due, self.blocked_until)
+        return due
 
     @property
     def depth(self) -> int:

@@ -77,6 +77,11 @@ class LastValues:
         return len(self._flying)
 
     @property
+    def waiting(self) -> bool:
+        """Whether anything waits to be sent."""
+        return bool(self._pending)
+
+    @property
     def empty(self) -> bool:
         """Whether nothing waits and nothing is in flight."""
         return not self._pending and not self._flying
@@ -129,6 +134,11 @@ class Answers:
     def flying(self) -> int:
         """How many are in flight."""
         return len(self._flying)
+
+    @property
+    def waiting(self) -> bool:
+        """Whether anything waits to be sent."""
+        return bool(self._waiting)
 
     @property
     def empty(self) -> bool:

@@ -14,7 +14,7 @@ import msgspec
 from chappe.core.effects import Publish
 from chappe.core.envelope import Envelope, to_json
 from chappe.core.events import Ack
-from chappe.core.lane import Lane, Row
+from chappe.core.lane import Lane, Row, Totals
 from chappe.core.settings import Outbox as Limits
 from chappe.core.streams import Spec
 from chappe.core.topics import Topics
@@ -67,6 +67,10 @@ class Outbox:
         limits: bounds.
         stamp: writes a monotonic moment as wall time.
         token: draws a number that no other message of this boot has.
+
+    Attributes:
+        online: whether the link is up.
+        worth_a_look: whether anything happened since `take` last found nothing more to send.
     """
 
     def __init__(
@@ -78,7 +82,8 @@ class Outbox:
         stamp: Callable[[Ns], Stamp],
         token: Callable[[], int],
     ) -> None:
-        self.lanes = {name: Lane(spec, _size) for name, spec in specs.items()}
+        self._totals = Totals()
+        self.lanes = {name: Lane(spec, _size, self._totals) for name, spec in specs.items()}
         self.online = False
         self._boot = boot
         self._topics = topics
@@ -87,11 +92,16 @@ class Outbox:
         self._token = token
         self._tokens: dict[int, Lane] = {}
         self._order = sorted(self.lanes.values(), key=lambda lane: -lane.spec.priority)
+        # Most events touch no stream: what has not been touched is not looked through again.
+        self._due: Ns | None = None
+        self._due_known = True
+        self.worth_a_look = False
 
     # ── in ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def produce(self, stream: str, data: Mapping[str, Any], now: Ns, *, key: str = "", model: str = "") -> None:
         """Take in one value of a stream; whatever the link does, this never fails."""
+        self._touch()
         lane = self.lanes[stream]
         lane.produce(data, now, key=key, model=model, offline=not self.online)
         self._bound(lane)
@@ -102,6 +112,10 @@ class Outbox:
         if lane is not None:
             lane.overload(n)
 
+    def _touch(self) -> None:
+        self._due_known = False
+        self.worth_a_look = True
+
     def _bound(self, lane: Lane) -> None:
         if lane.spec.class_ == "transient" and not self.online:
             while lane.rows:
@@ -111,8 +125,7 @@ class Outbox:
             chosen.drop(index, "spilled")
 
     def _over(self) -> bool:
-        rows = sum(lane.depth for lane in self._order)
-        return rows > self._limits.rows or sum(lane.bytes for lane in self._order) > self._limits.bytes
+        return self._totals.rows > self._limits.rows or self._totals.bytes > self._limits.bytes
 
     def _victim(self, newest: Lane) -> tuple[Lane, int] | None:
         """Which row gives way: `latest` before `log`, low priority before high, alarms last, rows in flight never."""
@@ -134,10 +147,12 @@ class Outbox:
     def link_up(self) -> None:
         """Connected: everything that was in flight is offered again."""
         self.online = True
+        self._touch()
 
     def link_down(self) -> None:
         """Not connected any more: nothing is in flight, and what is only worth having now is given up."""
         self.online = False
+        self._touch()
         self._tokens.clear()
         for lane in self._order:
             lane.take_all_back()
@@ -151,6 +166,7 @@ class Outbox:
             (stream, reason) of every refusal, for faults.
         """
         refused: list[tuple[str, str]] = []
+        self._touch()
         for item in items:
             lane = self._tokens.pop(item.token, None)
             if lane is not None:
@@ -181,11 +197,12 @@ class Outbox:
     def take(self, now: Ns, credit: int) -> list[Publish]:
         """At most `credit` messages for the socket: by priority, then oldest first; in a stream by number."""
         out: list[Publish] = []
-        while self.online and len(out) < credit:
+        while self.online and self.worth_a_look and len(out) < credit:
             lane = self._next(now)
             if lane is None:
-                break
-            out.append(self._hand_over(lane, now))
+                self.worth_a_look = False
+            else:
+                out.append(self._hand_over(lane, now))
         return out
 
     def _next(self, now: Ns) -> Lane | None:
@@ -201,6 +218,7 @@ class Outbox:
 
     def _hand_over(self, lane: Lane, now: Ns) -> Publish:
         token = self._token()
+        self._due_known = False
         row = lane.hand_over(token)
         self._tokens[token] = lane
         if row.payload is None:
@@ -236,20 +254,17 @@ class Outbox:
 
     def due(self) -> Ns | None:
         """When time alone changes something: elision, expiry, or a stream that may be tried again."""
-        moments = [
-            moment
-            for lane in self._order
-            for moment in (
-                lane.elider.due() if lane.elider is not None else None,
-                lane.next_expiry(),
-                lane.blocked_until if lane.rows else None,
-            )
-            if moment is not None
-        ]
-        return min(moments, default=None)
+        if not self._due_known:
+            self._due_known = True
+            self._due = min((moment for lane in self._order if (moment := lane.due()) is not None), default=None)
+        return self._due
 
     def expire(self, now: Ns) -> None:
         """Let time act."""
+        due = self.due()
+        if due is None or due > now:
+            return
+        self._touch()
         for lane in self._order:
             if lane.elider is not None and (due := lane.elider.due()) is not None and due <= now:
                 lane.settle(lane.elider.expire(now), now, offline=not self.online)
@@ -260,6 +275,7 @@ class Outbox:
 
     def flush(self, now: Ns) -> None:
         """A clean stop: elision gives out what it holds."""
+        self._touch()
         for lane in self._order:
             if lane.elider is not None:
                 lane.settle(lane.elider.flush(now), now, offline=not self.online)
@@ -274,15 +290,15 @@ class Outbox:
     @property
     def empty(self) -> bool:
         """Whether nothing waits and nothing is in flight."""
-        return all(not lane.depth for lane in self._order)
+        return not self._totals.rows
 
     def depth(self, now: Ns) -> Depth:
         """What waits."""
         oldest = min((lane.rows[0].accepted for lane in self._order if lane.rows), default=now)
         flying = min((row.accepted for lane in self._order for row in lane.flying.values()), default=now)
         return Depth(
-            depth=sum(lane.depth for lane in self._order),
-            bytes=sum(lane.bytes for lane in self._order),
+            depth=self._totals.rows,
+            bytes=self._totals.bytes,
             oldest_s=(now - min(oldest, flying)) / SECOND,
             dead=sum(len(lane.dead) for lane in self._order),
         )

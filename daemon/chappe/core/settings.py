@@ -284,8 +284,8 @@ def encode_hook(value: Any) -> Any:
 
 
 def to_data(config: Config) -> dict[str, Any]:
-    """The configuration as plain data; `from_data` gives it back."""
-    data: dict[str, Any] = msgspec.to_builtins(config, enc_hook=encode_hook)
+    """The configuration as JSON would carry it, so that it equals itself after a recording; `from_data` gives it back."""
+    data: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(config, enc_hook=encode_hook))
     return data
 
 

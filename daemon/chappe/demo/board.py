@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from chappe import __version__
 from chappe.core.effects import Announce, Drive, Effect, Publish
 
 MESSAGES = 5
@@ -37,6 +39,7 @@ class Scene:
     def lines(self) -> tuple[str, ...]:
         """What to know before it begins: the broker, and how to listen to it from outside."""
         return (
+            f"chappe {__version__}: pictures for a camera, pins in memory, a broker of its own",
             f"broker  {self.broker}",
             "watch   in another terminal, either of",
             f"          mosquitto_sub -h 127.0.0.1 -p {self.port} -t '{self.prefix}/#' -v",
@@ -68,7 +71,7 @@ class Board:
         p50_ms: median time of one look, in milliseconds; p95_ms the 95th percentile.
         levels: level 0 to 1 of each lamp and output.
         lamp: what the status lamp says, in a word.
-        messages: the last messages as (topic below the device's, payload), oldest first.
+        messages: the last messages as (topic below the device's, what it says), oldest first.
     """
 
     scene: Scene
@@ -90,7 +93,7 @@ class Board:
         for effect in effects:
             if isinstance(effect, Publish):
                 topic = effect.topic.removeprefix(f"{self.scene.root}/")
-                self.messages.append((topic, effect.payload.decode("utf-8", "replace")))
+                self.messages.append((topic, message_words(effect.payload)))
             elif isinstance(effect, Drive):
                 self.levels[effect.pin] = effect.level
             elif isinstance(effect, Announce):
@@ -135,6 +138,27 @@ def row(name: str, class_: str, book: Mapping[str, int]) -> Row:
         lost=book["expired"] + book["spilled"],
         waiting=book["queued"],
     )
+
+
+def message_words(payload: bytes) -> str:
+    """What a message says: of a stream's envelope its number, its data, and what it stands for besides; else the payload.
+
+    >>> message_words(b'{"boot":"9f3c","seq":7,"at":"2026-11-21T21:32:22.123Z","data":{"value":3},"elided":{"n":9},"late":true}')
+    '#7 {"value":3}, 9 elided, late'
+    """
+    text = payload.decode("utf-8", "replace")
+    try:
+        envelope = json.loads(text)
+        said = [f"#{envelope['seq']} {json.dumps(envelope['data'], ensure_ascii=False, separators=(',', ':'))}"]
+    except (ValueError, KeyError, TypeError):
+        return text
+    if "elided" in envelope:
+        said.append(f"{envelope['elided']['n']} elided")
+    if "late" in envelope:
+        said.append("late")
+    if "lost" in envelope:
+        said.append(f"{envelope['lost'].get('n', 'some')} lost before it ({envelope['lost']['reason']})")
+    return ", ".join(said)
 
 
 def gesture_words(data: Mapping[str, Any]) -> str:

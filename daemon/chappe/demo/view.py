@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
 from chappe.core.effects import Effect
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 PACE_EVERY = 5 * SECOND
+WIDEST = 100
 COLOURS = {"BUY": "green", "SELL": "red", "HOLD": "blue", "green": "green", "red": "red", "blue": "blue"}
 
 
@@ -170,29 +171,25 @@ class LiveView:
         self._stack.close()
 
 
-class _logging_to:  # noqa: N801 - used like a function in a with statement
-    def __init__(self, handler: logging.Handler) -> None:
-        self._handler = handler
-
-    def __enter__(self) -> None:
-        self._handler.setFormatter(logging.Formatter("%(name)s: %(message)s"))
-        logging.getLogger().addHandler(self._handler)
-
-    def __exit__(self, *_: object) -> None:
-        logging.getLogger().removeHandler(self._handler)
+@contextmanager
+def _logging_to(handler: logging.Handler) -> Iterator[None]:
+    handler.setFormatter(logging.Formatter("%(name)s: %(message)s"))
+    logging.getLogger().addHandler(handler)
+    try:
+        yield
+    finally:
+        logging.getLogger().removeHandler(handler)
 
 
 def picture(board: Board) -> ConsoleRenderable:
-    """The board, for a terminal of at least 60 columns."""
+    """The board, as wide as the terminal but no wider than can be read."""
     from rich.console import Group
+    from rich.constrain import Constrain
     from rich.panel import Panel
+    from rich.text import Text
 
-    scene = board.scene
-    return Group(
-        Panel(_facts(board), title=f"[bold]{scene.device}", title_align="left", padding=(0, 1)),
-        _books(board),
-        _messages(board),
-    )
+    facts = Panel(_facts(board), title=Text(board.scene.device, style="bold"), title_align="left", padding=(0, 1))
+    return Constrain(Group(facts, _books(board), _messages(board)), width=WIDEST)
 
 
 def _facts(board: Board) -> Table:
@@ -239,9 +236,9 @@ def _messages(board: Board) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    messages = Table.grid(padding=(0, 2))
+    messages = Table.grid(padding=(0, 2), expand=True)
     messages.add_column(style="cyan", no_wrap=True)
-    messages.add_column(style="dim", no_wrap=True, overflow="ellipsis")
+    messages.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
     for topic, payload in board.messages:
         messages.add_row(topic, Text(payload))
     return messages

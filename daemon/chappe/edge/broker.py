@@ -58,6 +58,18 @@ def free_port() -> int:
         return port
 
 
+def is_free(port: int) -> bool:
+    """Whether nobody listens on `port` of loopback."""
+    with socket.socket() as probe:
+        # As brokers do: connections of a listener that has gone do not count.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((LOOPBACK, port))
+        except OSError:
+            return False
+    return True
+
+
 def answers(port: int, timeout_s: float = 1.0) -> bool:
     """Whether something on `port` answers an MQTT CONNECT with a CONNACK, be it a refusal."""
     try:
@@ -137,6 +149,8 @@ class LocalBroker:
             LinkError: if no broker is installed, or it does not come up.
         """
         self._kind = self._choose()
+        if self._fixed_port and not is_free(self.port):
+            raise LinkError(f"port {self.port} is in use by somebody else", remedy="stop that, or name another port")
         for left in reversed(range(1 if self._fixed_port else _PORTS_TO_TRY)):
             if not self._fixed_port:
                 self.port = free_port()

@@ -85,7 +85,7 @@ class Gate:
         before, age = self._before, now_ns - self._before_ns
         self._before, self._before_ns = picture, now_ns
         if before is not None and before.shape == picture.shape and age <= SECOND:
-            found = min(float(np.median(difference(picture, before))), MOST_NOISE)
+            found = min(_median(difference(picture, before)), MOST_NOISE)
             self._noise += LEARNING * (found - self._noise)
 
 
@@ -112,6 +112,12 @@ def difference(one: Floats, other: Floats) -> Floats:
     rows, columns = _grid(ROWS, one.shape[0]), _grid(COLUMNS, one.shape[1] // 3, 3)
     cells: Floats = rows @ apart @ columns.T
     return cells
+
+
+def _median(values: Floats) -> float:
+    # The upper median, by one partition: numpy's own median takes six times as long over so few values.
+    middle = values.size // 2
+    return float(np.partition(values.ravel(), middle)[middle])
 
 
 @lru_cache(maxsize=8)

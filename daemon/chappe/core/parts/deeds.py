@@ -24,7 +24,7 @@ class Deeds:
         self._until: dict[str, Ns] = {}
 
     def due(self) -> Ns | None:
-        return min(self._until.values(), default=None)
+        return min(self._until.values()) if self._until else None
 
     def expire(self) -> None:
         """End the pulses whose time is over."""

@@ -38,8 +38,14 @@ class Pins:
         self._dim()
 
     def due(self) -> Ns | None:
-        moments = [self._context.lamp.due(), self._quiet_due, *(button.due() for button in self._buttons.values())]
-        return min((moment for moment in moments if moment is not None), default=None)
+        due = self._context.lamp.due()
+        if self._quiet_due is not None and (due is None or self._quiet_due < due):
+            due = self._quiet_due
+        for button in self._buttons.values():
+            moment = button.due()
+            if moment is not None and (due is None or moment < due):
+                due = moment
+        return due
 
     def expire(self) -> None:
         """Let time act on buttons and quiet hours; the lamp is asked after every event anyway."""
@@ -52,6 +58,9 @@ class Pins:
 
     def refresh(self) -> None:
         """Drive the status lamp if its level changed."""
+        due = self._context.lamp.due()
+        if due is None or due > self._context.now:
+            return
         level = self._context.lamp.advance(self._context.now)
         if level is not None and self._context.config.indicators.status is not None:
             self._context.emit(Drive(pin="status", level=level))

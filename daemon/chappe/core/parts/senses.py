@@ -32,6 +32,7 @@ class Senses:
         self._stale_after = {
             name: max(STALE_PERIODS * sensor.every, STALE_AT_LEAST) for name, sensor in self._sensors.items()
         }
+        self._stale_due: Ns | None = min((Ns(now + span) for span in self._stale_after.values()), default=None)
         self._due: Ns | None = None
         self._schedule()
 
@@ -39,15 +40,10 @@ class Senses:
         return self._due
 
     def _schedule(self) -> None:
-        stale = (
-            heard + self._stale_after[name]
-            for name, heard in self._heard.items()
-            if "sensor_stale" not in self._context.faults.of(part_of(name))
-        )
-        if self._context.stopping:
-            return
-        moments = [*self._next.values(), *self._next_job.values(), *stale]
-        self._due = Ns(min(moments)) if moments else None
+        moments = [*self._next.values(), *self._next_job.values()]
+        if self._stale_due is not None:
+            moments.append(self._stale_due)
+        self._due = min(moments) if moments else None
 
     def stop(self) -> None:
         """No further readings and jobs."""
@@ -55,21 +51,39 @@ class Senses:
 
     def expire(self, horizon: Ns) -> None:
         """Fire what is due; `horizon` is the time of the event that is about to be handled."""
-        now = self._context.now
-        if self._due is None or self._due > now:
+        if self._due is None or self._due > self._context.now:
             return
-        names = tuple(name for name, at in self._next.items() if at <= now)
+        self._read_due(horizon)
+        self._do_due(horizon)
+        self._find_stale()
+        self._schedule()
+
+    def _read_due(self, horizon: Ns) -> None:
+        names = tuple(name for name, at in self._next.items() if at <= self._context.now)
         if names:
             self._context.emit(ReadSensors(names=names))
         for name in names:
             self._next[name] = _following(self._next[name], self._sensors[name].every, horizon)
-        for name in [name for name, at in self._next_job.items() if at <= now]:
+
+    def _do_due(self, horizon: Ns) -> None:
+        for name in [name for name, at in self._next_job.items() if at <= self._context.now]:
             self._next_job[name] = _following(self._next_job[name], self._jobs[name] or SECOND, horizon)
             self._deeds.do(self._context.config.jobs[name], cause=f"job:{name}")
+
+    def _find_stale(self) -> None:
+        """Whoever has been silent for too long is stale. A reading only notes its time; the next look is when the first could be."""
+        now = self._context.now
+        if self._stale_due is None or self._stale_due > now:
+            return
+        coming: list[Ns] = []
         for name, heard in self._heard.items():
-            if now >= heard + self._stale_after[name]:
+            limit = self._stale_after[name]
+            if now >= heard + limit:
                 self._context.fault(part_of(name), "sensor_stale", f"no reading for {(now - heard) // SECOND} s")
-        self._schedule()
+                coming.append(Ns(now + limit))
+            else:
+                coming.append(Ns(heard + limit))
+        self._stale_due = min(coming)
 
     def read(self, event: SensorRead) -> None:
         """A reading becomes a value of the sensor's stream, or is refused and counted."""
@@ -84,11 +98,10 @@ class Senses:
             context.fault(part_of(event.name), "sensor_value", str(error))
             return
         self._heard[event.name] = event.at
-        if context.faults.of(part_of(event.name)):
+        if context.faults:
             context.heal_all(part_of(event.name))
         unit = self._units[event.name]
         context.produce(event.name, {"value": value, "unit": unit} if unit else {"value": value})
-        self._schedule()
 
     def failed(self, event: SensorFailed) -> None:
         """A reading that could not be taken is a fault, and no value is invented."""

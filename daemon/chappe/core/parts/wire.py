@@ -133,7 +133,7 @@ class Wire:
     def pump(self) -> None:
         """Hand the socket what it has room for: last values, answers, then streams by priority."""
         context = self._context
-        if self.status != "online" or self._goodbye:
+        if self.status != "online" or self._goodbye or not self._anything():
             return
         room = self.window - context.last.flying - context.answers.flying - context.outbox.flying
         for take in (context.last.take, self._answers, self._rows):
@@ -141,6 +141,10 @@ class Wire:
                 batch = take(room)
                 context.effects.extend(batch)
                 room -= len(batch)
+
+    def _anything(self) -> bool:
+        context = self._context
+        return context.outbox.worth_a_look or context.last.waiting or context.answers.waiting
 
     def _answers(self, room: int) -> list[Publish]:
         return self._context.answers.take(self._context.now, room)

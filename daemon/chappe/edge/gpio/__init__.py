@@ -112,6 +112,8 @@ class Gpio:
             item.open(self._factory)
         except pin_errors() as error:
             self._failing.add(item.name)
+            with suppress(*pin_errors()):
+                item.close()
             return f"pin {item.number} ({item.name}): {error}"
         if isinstance(item, Contact):
             self._contacts.append(item)

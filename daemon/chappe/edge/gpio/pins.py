@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
 from typing import Any
 
 from chappe.core.events import ButtonEdge, Event
@@ -135,12 +134,18 @@ class Contact:
         import gpiozero
 
         self._device = gpiozero.DigitalInputDevice(self.number, pull_up=True, bounce_time=None, pin_factory=factory)
-        self._device.when_activated = partial(self._moved, down=True)
-        self._device.when_deactivated = partial(self._moved, down=False)
+        self._device.when_activated = self._closed
+        self._device.when_deactivated = self._opened
         if self._device.is_active:
-            self._moved(down=True)
+            self._moved(True)
 
-    def _moved(self, *, down: bool) -> None:
+    def _closed(self) -> None:
+        self._moved(True)
+
+    def _opened(self) -> None:
+        self._moved(False)
+
+    def _moved(self, down: bool) -> None:
         with self._lock:
             if down == self._down:
                 return  # told twice: by the look at the start and by the edge that came just then

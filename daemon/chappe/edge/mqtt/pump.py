@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
-from chappe.core.events import Event
+from chappe.core.events import Event, LinkUp
 from chappe.core.units import SECOND, Ns, as_seconds
 from chappe.edge.host import Clock
 from chappe.edge.mqtt.backoff import Backoff
@@ -195,9 +195,8 @@ class Pump:
         if readable:
             session.read(now)
         session.tick(now)
-        was_connecting = session.phase == "subscribing"
         events = session.drain(now)
-        if was_connecting and session.phase == "ready":
+        if events and isinstance(events[0], LinkUp):
             self._versions.worked(session.version)
             self._backoff.reset()
             self._counters.connects += 1

@@ -62,6 +62,7 @@ class Session:
         self._max_packet = 0
         self._flight = Flight()
         self._codec = Codec(wire, version, identity.client_id)
+        self._up: LinkUp | None = None
 
     # ── its life ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -84,11 +85,11 @@ class Session:
         else:
             self._codec.suback = ()
 
-    def _subscribed(self, codes: Sequence[int], now: Ns) -> LinkUp:
+    def _subscribed(self, codes: Sequence[int], now: Ns) -> None:
         self.phase = "ready"
         answers = zip(self._identity.subscriptions, codes, strict=False)
         self.refused = tuple(wanted.filter for wanted, code in answers if code >= FAILURE)
-        return LinkUp(at=now, protocol=self.version, window=self._flight.window, max_packet=self._max_packet)
+        self._up = LinkUp(at=now, protocol=self.version, window=self._flight.window, max_packet=self._max_packet)
 
     def leave(self, now: Ns) -> None:
         """Say DISCONNECT once all handed over is written, so that no will is published; then wait for the broker to hang up."""
@@ -114,12 +115,17 @@ class Session:
     def read(self, now: Ns) -> None:
         """The socket has something to say."""
         self.wire.fill()
+        self._take_in(now)
+
+    def _take_in(self, now: Ns) -> None:
         if self._codec.connack is None and self.wire.head:
             self._fail(verdicts.stranger(self.wire.head))
         while self.wire.unread and not self.wire.closed and self.end is None:
             self._codec.read()
         if self.phase == "connecting" and self._codec.connack is not None:
             self._connected(self._codec.connack, now)
+        if self.phase == "subscribing" and self._codec.suback is not None:
+            self._subscribed(self._codec.suback, now)
 
     def publish(self, batch: Sequence[Publish], now: Ns) -> None:
         """Send these, as far as the window allows; the rest as PUBACKs come in."""
@@ -128,6 +134,8 @@ class Session:
 
     def tick(self, now: Ns) -> None:
         """Look at the deadlines (handshake, keepalive, PUBACKs, goodbye) and whether the connection is still there."""
+        if self.wire.unread:
+            self._take_in(now)
         due = self.next_due
         if due is not None and now >= due:
             self._fail(self._overdue())
@@ -140,8 +148,9 @@ class Session:
         """Write all that may be written; what happened since the last call, as events stamped `now`, PUBACKs in one."""
         events: list[Event] = []
         codec = self._codec
-        if self.phase == "subscribing" and codec.suback is not None:
-            events.append(self._subscribed(codec.suback, now))
+        if self._up is not None:
+            events.append(self._up)
+            self._up = None
         for mid, code in codec.published:
             self._flight.arrived(mid, code, now)
         codec.published.clear()

@@ -128,7 +128,15 @@ class Wire:
             return
         except OSError as error:
             self._out.clear()
-            self._end(error)
+            self._hear_out(error)
+
+    def _hear_out(self, error: OSError) -> None:
+        """Nothing can be written any more, but why may still wait to be read: a DISCONNECT, or an alert of TLS."""
+        before = -1
+        while not self.ended and before != self._counters.bytes_in:
+            before = self._counters.bytes_in
+            self.fill()
+        self._end(error)
 
     def finish(self) -> None:
         """Say that nothing more will be written, so that what was written arrives even while the peer is still sending."""

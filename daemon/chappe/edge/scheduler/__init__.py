@@ -136,7 +136,9 @@ class Scheduler:
         worker, self._worker = self._worker, None
         if worker is not None:
             worker.stop()
-            self._timer.shutdown(wait=False)
+        timer, self._timer = self._timer, None
+        if timer is not None:
+            timer.shutdown(wait=False)
 
     # ── the thread ───────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -188,6 +190,9 @@ def _timer(wake: Callable[[], None]) -> Any:
     class Timer(BaseScheduler):  # type: ignore[misc]  # APScheduler 3 has no types
         def wakeup(self) -> None:
             wake()
+
+        def shutdown(self, wait: bool = True) -> None:
+            super().shutdown(wait)
 
         def work(self) -> float | None:
             seconds: float | None = self._process_jobs()

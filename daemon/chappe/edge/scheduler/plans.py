@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime, timedelta, timezone, tzinfo
+from datetime import UTC, date, datetime, timedelta, timezone, tzinfo
 from typing import Any, Protocol
 from zoneinfo import ZoneInfo
 
@@ -61,10 +61,11 @@ class CronPlan:
 
     def __init__(self, expression: str, zone: tzinfo) -> None:
         fields = crontab(expression)
-        either = not fields["day"].startswith("*") and not fields["day_of_week"].startswith("*")
+        _, hour, day, _, weekday = expression.split()
+        either = not day.startswith("*") and not weekday.startswith("*")
         variants = [fields | {"day": "*"}, fields | {"day_of_week": "*"}] if either else [fields]
         self._triggers = [_cron_trigger(variant, zone) for variant in variants]
-        self._at_fixed_hours = not fields["hour"].startswith("*")
+        self._at_fixed_hours = not hour.startswith("*")
 
     def next_run(self, after: datetime) -> datetime | None:
         while True:
@@ -164,19 +165,31 @@ class SunPlan:
         self._solar = timezone(timedelta(minutes=round(longitude * 4)))
 
     def next_run(self, after: datetime) -> datetime | None:
-        from astral import Observer, sun
-
-        observer, moment = Observer(self._latitude, self._longitude), getattr(sun, self._event)
         first = (after - self._shift).astimezone(self._solar).date()
         for days in range(-1, SEARCH_DAYS):
-            try:
-                found: datetime = moment(observer, first + timedelta(days=days), tzinfo=self._solar)
-            except ValueError:
-                continue
-            run = found.astimezone(UTC).replace(microsecond=0) + self._shift
-            if run > after:
+            found = self._on(first + timedelta(days=days))
+            if found is not None and (run := found.replace(microsecond=0) + self._shift) > after:
                 return run
         return None
+
+    def _on(self, day: date) -> datetime | None:
+        found = self._by_astral(day)
+        if found is not None:
+            return found
+        # Where the event drifts across midnight UTC, astral misses that one day of the year.
+        before, after = (self._by_astral(day + timedelta(days=step)) for step in (-1, 1))
+        return before + (after - before) / 2 if before and after else None
+
+    def _by_astral(self, day: date) -> datetime | None:
+        from astral import Observer, sun
+
+        try:
+            found: datetime = getattr(sun, self._event)(
+                Observer(self._latitude, self._longitude), day, tzinfo=self._solar
+            )
+        except ValueError:
+            return None  # the sun does not get there on that day
+        return found.astimezone(UTC)
 
 
 def parse_shift(text: str) -> timedelta:

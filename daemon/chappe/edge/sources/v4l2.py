@@ -84,15 +84,20 @@ class V4l2Source:
         """The next frame of the device, decoded if it is due.
 
         Raises:
-            CameraError: if the device has gone.
+            CameraError: if the device has gone, or OpenCV gives up on it.
         """
-        if not self._capture.grab():
-            self._require_device()
-            return Reading(due=Ns(now + BREATH))
+        cv2 = _library()
+        try:
+            if self._capture.grab():
+                return self._grabbed(cv2)
+        except cv2.error as failure:
+            raise CameraError(f"{self._settings.device} failed: {failure}") from failure
+        self._require_device()
+        return Reading(due=Ns(now + BREATH))
+
+    def _grabbed(self, cv2: Any) -> Reading:
         at = self._clock.now()
-        if not self._is_due(at):
-            return Reading(due=at)
-        return self._decoded(at)
+        return self._decoded(cv2, at) if self._is_due(at) else Reading(due=at)
 
     def _is_due(self, at: Ns) -> bool:
         """Keeps to `rate_hz` on the average, and takes a frame that is up to a quarter of a period early for punctual."""
@@ -103,8 +108,7 @@ class V4l2Source:
         self._due = Ns(self._due + self._period)
         return True
 
-    def _decoded(self, at: Ns) -> Reading:
-        cv2 = _library()
+    def _decoded(self, cv2: Any, at: Ns) -> Reading:
         stamp = round(self._capture.get(cv2.CAP_PROP_POS_MSEC) * 1000)
         taken, bgr = self._capture.retrieve()
         if not taken:
