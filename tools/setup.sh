@@ -144,10 +144,14 @@ choose_pi_python() {
     can_make_venv "$SYSTEM_PYTHON" || missing+=("python$(python_version "$SYSTEM_PYTHON")-venv")
     system_has numpy || missing+=(python3-numpy)
     system_has PIL || missing+=(python3-pil)
-    system_has lgpio || missing+=(python3-lgpio)
-    system_has picamera2 || missing+=(python3-picamera2)
     if [ "${#missing[@]}" -gt 0 ]; then apt_install "${missing[@]}" || exit 1; fi
     PYTHON=$SYSTEM_PYTHON
+}
+
+# Raspberry Pi OS has them, plain Debian has not: pins and camera are then missing, and `chappe check` says so.
+bring_pi_parts() {
+    system_has lgpio || apt_install python3-lgpio || warn "going on without lgpio: no pins"
+    system_has picamera2 || apt_install python3-picamera2 || warn "going on without picamera2: no camera of the Pi"
 }
 
 # bookworm's picamera2 is compiled against numpy 1, trixie's against numpy 2; a second numpy in the venv breaks it.
@@ -205,7 +209,7 @@ bring_up() {
 }
 
 make_venv() {
-    local lock=lock.txt options=() kind=plain
+    local lock=lock.txt options=() kind=plain key
     if on_a_pi; then
         choose_pi_python
         kind=pi
@@ -215,7 +219,9 @@ make_venv() {
     else
         choose_python
     fi
-    bring_up .venv "$kind $PYTHON $("$PYTHON" -V) $CHECKOUT $(fingerprint "$lock")" "$lock" "${options[@]}"
+    key="$kind $PYTHON $("$PYTHON" -V) $CHECKOUT $(fingerprint "$lock")"
+    if [ $kind = pi ] && ! fresh .venv "$key"; then bring_pi_parts; fi
+    bring_up .venv "$key" "$lock" "${options[@]}"
 }
 
 make_numpy1_venv() {

@@ -20,7 +20,7 @@ from chappe import __version__
 from chappe.config import Loaded
 from chappe.core import effects as ef
 from chappe.core.envelope import to_json
-from chappe.core.events import ClockChanged, Event, Faulted, Started
+from chappe.core.events import ClockChanged, Event, Faulted, Healed, Started
 from chappe.core.settings import Config, to_data
 from chappe.core.topics import Topics
 from chappe.core.units import SECOND, Ns
@@ -29,6 +29,7 @@ from chappe.edge.host import Clock
 from chappe.edge.inbox import Inbox
 from chappe.edge.slot import FrameSlot
 from chappe.edge.store import Store
+from chappe.edge.worker import stuck
 from chappe.errors import EdgeError, StoreError
 
 if TYPE_CHECKING:
@@ -37,7 +38,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 CLOCK_STEP = 2 * SECOND
-CLOCK_LOOK = SECOND
+LOOK_EVERY = SECOND
+STUCK_AFTER = 10 * SECOND
 
 
 class Part(Protocol):
@@ -87,6 +89,7 @@ class Assembly:
         self._synced = False
         self._zone_s = 0
         self._looked = Ns(0)
+        self._stuck_parts: set[str] = set()
         self._makers: Mapping[str, Callable[[], Part | None]] = {
             "store": lambda: Store(self.folder, self._clock, self._inbox.put),
             "gpio": self._gpio,
@@ -235,7 +238,22 @@ class Assembly:
         sensors: Any = self._parts.get("sensors")
         if sensors is not None:
             sensors.check(now)
-        if now - self._looked < CLOCK_LOOK or not self._look_at_clock(now):
+        if now - self._looked < LOOK_EVERY:
+            return []
+        return [*self._stuck(now), *self._clock_changes(now)]
+
+    def _stuck(self, now: Ns) -> list[Event]:
+        """A worker that does not come back from a step is a fault, which ends when it does."""
+        names = set(stuck(now, STUCK_AFTER))
+        begun, over = names - self._stuck_parts, self._stuck_parts - names
+        self._stuck_parts = names
+        return [
+            *(Faulted(at=now, part=name, code="stuck", message=f"{name} has not come back from a call") for name in sorted(begun)),
+            *(Healed(at=now, part=name, code="stuck") for name in sorted(over)),
+        ]
+
+    def _clock_changes(self, now: Ns) -> list[Event]:
+        if not self._look_at_clock(now):
             return []
         scheduler: Any = self._parts.get("scheduler")
         if scheduler is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -244,7 +245,7 @@ def test_an_output_is_safe_from_the_first_moment(board: Board, safe: Any, level:
     board.pin(5).clear_states()
     before = board.pin(5).state
     board.start(outputs={"siren": Output(pin=5, safe=safe)})
-    assert board.pin(5).state == level
+    assert (board.pin(5).function, board.pin(5).state) == ("output", level)
     assert {state.state for state in board.pin(5).states} <= {before, bool(level)}
 
 
@@ -573,6 +574,13 @@ def test_close_releases_every_pin(board: Board) -> None:
     again = everything(board)
     assert board.events == []
     assert set(again.pins()) == {"status", "privacy", "siren"}
+
+
+def test_the_library_is_imported_when_pins_are_opened() -> None:
+    """The command line and a device without pins do not pay for gpiozero."""
+    script = "import sys, chappe.edge.gpio; print('gpiozero' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
+    assert done.stdout == "False\n"
 
 
 def test_an_edge_that_never_opened_can_be_closed_and_asked(board: Board) -> None:

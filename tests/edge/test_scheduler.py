@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -354,6 +356,13 @@ def test_an_edge_that_never_opened_can_be_closed() -> None:
     edge = Scheduler(HOURLY, HERE, clock=SystemClock(), post=Heard().post)
     edge.clock_changed()
     edge.close()
+
+
+def test_the_libraries_are_imported_when_jobs_are_planned() -> None:
+    """A device without such jobs does not pay for APScheduler and astral."""
+    script = "import sys, chappe.edge.scheduler; print([m for m in sys.modules if m in ('apscheduler', 'astral', 'tzlocal')])"
+    done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
+    assert done.stdout == "[]\n"
 
 
 @pytest.mark.parametrize("jobs", [{}, {"tick": Job(every=Span(10 * SECOND))}])

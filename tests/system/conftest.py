@@ -67,7 +67,9 @@ def daemon(stack: ExitStack, tmp_path: Path) -> Callable[..., Daemon]:
     def make(config: str, port: int, *options: str) -> Daemon:
         file = tmp_path / "chappe.toml"
         folder = tmp_path / "state"
-        file.write_text(f'[device]\nid = "tower-1"\nstate_dir = "{folder}"\n[mqtt]\nport = {port}\n{config}', encoding="utf-8")
+        file.write_text(
+            f'[device]\nid = "tower-1"\nstate_dir = "{folder}"\n[mqtt]\nport = {port}\n{config}', encoding="utf-8"
+        )
         made = Daemon(file, *options)
         stack.callback(made.kill)
         return made

@@ -37,7 +37,10 @@ class Daemon:
             text=True,
             env=environment,
         )
-        self._threads = [threading.Thread(target=self._read, daemon=True), threading.Thread(target=self._complain, daemon=True)]
+        self._threads = [
+            threading.Thread(target=self._read, daemon=True),
+            threading.Thread(target=self._complain, daemon=True),
+        ]
         for thread in self._threads:
             thread.start()
 
@@ -56,7 +59,9 @@ class Daemon:
         for line in self.process.stderr:
             self.errors.append(line)
 
-    def wait_for(self, event: str, count: int = 1, where: Callable[[dict[str, Any]], bool] | None = None, **fields: Any) -> dict[str, Any]:
+    def wait_for(
+        self, event: str, count: int = 1, where: Callable[[dict[str, Any]], bool] | None = None, **fields: Any
+    ) -> dict[str, Any]:
         """The line of the `count`-th event of a kind with these fields."""
 
         def found() -> list[dict[str, Any]]:

@@ -30,7 +30,11 @@ def camera(frames: Path, weights: Path, hold: str = "400ms") -> str:
 
 def chappe(*args: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "chappe", *args], capture_output=True, text=True, check=False, env={**os.environ, **environment}
+        [sys.executable, "-m", "chappe", *args],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, **environment},
     )
 
 
@@ -150,7 +154,9 @@ def test_a_request_with_a_response_topic_is_answered_only_there_with_its_correla
 def test_a_broker_that_refuses_mqtt_5_is_spoken_to_in_3_1_1_and_info_says_so(amqtt: LocalBroker, daemon: Make) -> None:
     tower = daemon(TICK, amqtt.port)
     assert tower.wait_for("link", status="online")["protocol"] == "3.1.1"
-    tower.wait_for("published", where=lambda line: line["topic"].endswith("/info") and line["payload"]["mqtt"] == "3.1.1")
+    tower.wait_for(
+        "published", where=lambda line: line["topic"].endswith("/info") and line["payload"]["mqtt"] == "3.1.1"
+    )
     tower.published("stream/tick", 3)
     assert tower.end() == 0
 
@@ -183,7 +189,7 @@ def test_a_broken_model_is_refused_by_name_while_the_loaded_one_goes_on(
 ) -> None:
     own = tmp_path / "weights"
     shutil.copytree(weights, own, ignore=lambda folder, names: [name for name in names if not name.endswith(".tflite")])
-    text = camera(frames, own).replace("[models]", "[vision]\nmodel = \"MODEL\"\n[models]")
+    text = camera(frames, own).replace("[models]", '[vision]\nmodel = "MODEL"\n[models]')
     tower = daemon(text.replace("MODEL", "hands-lite"), broker.port)
     tower.wait_for("gesture")
     damaged = own / "palm_detection_full.tflite"
@@ -225,7 +231,7 @@ def test_the_password_is_used_and_stands_in_no_line_no_topic_and_no_answer(
 
     if not find_mosquitto() or shutil.which("mosquitto_passwd") is None:
         pytest.skip("mosquitto or mosquitto_passwd is not installed")
-    password = "correct-horse-battery-5731"  # noqa: S105
+    password = "correct-horse-battery-5731"
     (tmp_path / "password").write_text(password + "\n", encoding="utf-8")
     users = tmp_path / "users"
     subprocess.run(["mosquitto_passwd", "-b", "-c", str(users), "tower", password], check=True, capture_output=True)
@@ -241,7 +247,12 @@ def test_the_password_is_used_and_stands_in_no_line_no_topic_and_no_answer(
     watcher.wait_for(lambda m: m.topic.endswith("/res/config-get"))
     shown = chappe("config", "show", "--config", str(tower.file), "--json").stdout
     assert tower.end() == 0
-    everything = [shown, "".join(tower.errors), json.dumps(tower.lines), (tmp_path / "record.jsonl").read_text(encoding="utf-8")]
+    everything = [
+        shown,
+        "".join(tower.errors),
+        json.dumps(tower.lines),
+        (tmp_path / "record.jsonl").read_text(encoding="utf-8"),
+    ]
     everything += [message.payload.decode() for message in watcher.messages]
     assert not [text for text in everything if password in text]
 
@@ -292,7 +303,9 @@ def test_a_second_daemon_on_the_same_state_folder_is_told_to_try_again_later(bro
 
 
 @pytest.mark.feature("CAP-01", breaks="chappe.edge.sources:make")
-def test_without_picamera2_the_device_is_online_with_a_fault_and_check_says_what_to_do(broker: LocalBroker, daemon: Make) -> None:
+def test_without_picamera2_the_device_is_online_with_a_fault_and_check_says_what_to_do(
+    broker: LocalBroker, daemon: Make
+) -> None:
     pytest.importorskip("chappe.checks")
     tower = daemon('[camera]\nsource = "picamera2"\n[indicators]\nprivacy = false\n' + TICK, broker.port)
     fault = tower.wait_for("fault", part="camera")

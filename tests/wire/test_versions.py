@@ -77,20 +77,6 @@ def test_two_closed_connections_earn_3_1_1_one_attempt(make_device: MakeDevice, 
     assert server.wait_for_connects(4) == [V5, V5, V311, V5]
 
 
-def test_where_5_has_worked_it_stays(make_device: MakeDevice, stack: ExitStack) -> None:
-    """Once MQTT 5 has worked, closed connections are bad luck and no reason to fall back."""
-
-    def script(peer: Conversation) -> None:
-        if peer.number == 1:
-            peer.greet()
-
-    server = stack.enter_context(Scripted(script))
-    device = make_device(server.port)
-    device.online()
-    device.heard.down("lost")
-    assert server.wait_for_connects(4) == [V5] * 4
-
-
 def test_every_connection_starts_with_5_again(make_device: MakeDevice, stack: ExitStack) -> None:
     """A broker that was upgraded is spoken to in MQTT 5 after the next reconnect."""
 

@@ -8,6 +8,7 @@ the newest value per sensor and interval, with nothing around it: no books, no n
 from __future__ import annotations
 
 import argparse
+import json
 import statistics
 import time
 from collections.abc import Callable
@@ -39,8 +40,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Measure, and print events per second and the ratio to the plain loop (process CPU, one thread)."""
-    from chappe.cli.common import print_json
-
     script = hour()
     engine_s, plain_s = [], []
     for _ in range(args.rounds):
@@ -57,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
         "faster_than_life": round(HOUR_S / seconds),
     }
     if args.json:
-        print_json(figures)
+        print(json.dumps(figures))
     else:
         print("\n".join(f"{name:24}{value}" for name, value in figures.items()))
     return 0
@@ -95,14 +94,14 @@ def hour() -> list[Any]:
 
 def through_engine(script: list[Any]) -> int:
     """Step the engine through the hour; returns how many messages it published."""
+    from chappe.config import loads
     from chappe.core.effects import Publish
     from chappe.core.engine import boot
     from chappe.core.events import Ack, Acked, CameraOpened, LinkUp, Started
     from chappe.core.settings import to_data
     from chappe.core.units import Ns, WallNs
-    from chappe.testing import parse
 
-    data = to_data(parse(CONFIG))
+    data = to_data(loads(CONFIG).config)
     engine, _ = boot(
         Started(at=Ns(0), boot="0" * 16, wall=WallNs(0), synced=True, config=data, config_hash="", version="bench")
     )

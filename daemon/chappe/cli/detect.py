@@ -49,12 +49,13 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _pipeline(args: argparse.Namespace) -> HandPipeline:
+    from chappe.assembly import model_folders
     from chappe.edge import models
     from chappe.vision.hands import HandPipeline, HandSettings
 
     config = load_config(args).config
     manifest = models.manifest_of(args.model or config.vision.model, models.load_manifests())
-    contents = models.read(manifest, models.search_dirs(Path(config.models.dir) if config.models.dir else None))
+    contents = models.read(manifest, model_folders(config))
     settings = HandSettings(
         hands=args.hands,
         palm_score=config.vision.palm_score,

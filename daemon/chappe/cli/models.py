@@ -78,12 +78,9 @@ def run_verify(args: argparse.Namespace) -> int:
 
 
 def _folders(args: argparse.Namespace) -> list[Path]:
-    from chappe.edge.models import search_dirs
+    from chappe.assembly import model_folders
 
-    if args.dir:
-        return [args.dir]
-    configured = load_config(args).config.models.dir
-    return search_dirs(Path(configured) if configured else None)
+    return [args.dir] if args.dir else model_folders(load_config(args).config)
 
 
 def _found(findings: list[Any]) -> list[dict[str, Any]]:

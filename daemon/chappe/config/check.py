@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from chappe.core.calibration import problems as calibration_problems
 from chappe.core.elision import Elide
 from chappe.core.elision import problems as elision_problems
 from chappe.core.labels import LABELS
 from chappe.core.settings import Config, Job, Rule, Stream
-from chappe.core.streams import effective
+from chappe.core.streams import RESERVED, effective
 from chappe.errors import Problem
 
 PRESSES = ("short", "double", "long", "very_long", "reset")
@@ -24,6 +25,7 @@ def cross_check(config: Config) -> list[Problem]:
         *_signals(config),
         *_rules(config),
         *_jobs(config),
+        *_site(config),
         *_camera(config),
         *_mqtt(config),
         *_sensors(config),
@@ -93,6 +95,17 @@ def _jobs(config: Config) -> Iterator[Problem]:
         yield from _deed(config, path, job)
 
 
+def _site(config: Config) -> Iterator[Problem]:
+    name = config.site.timezone
+    if name:
+        try:
+            ZoneInfo(name)
+        except (ZoneInfoNotFoundError, ValueError, OSError):
+            yield Problem(
+                "site.timezone", "range", f'{name!r} is no time zone known here; write it like "Europe/Paris"'
+            )
+
+
 def _deed(config: Config, path: str, item: Rule | Job) -> Iterator[Problem]:
     if not (item.output or item.camera or item.mark):
         yield Problem(path, "missing", "it does nothing: name an output, camera or mark")
@@ -116,6 +129,9 @@ def _mqtt(config: Config) -> Iterator[Problem]:
 
 def _sensors(config: Config) -> Iterator[Problem]:
     for name, sensor in config.sensors.items():
-        if sensor.every <= 0:
-            yield Problem(f"sensors.{name}.every", "range", "must be longer than nothing")
+        if name in RESERVED:
+            message = (
+                f"the stream {name} is the daemon's own; a sensor feeds the stream of its name, so give it another"
+            )
+            yield Problem(f"sensors.{name}", "conflict", message)
         yield from calibration_problems(sensor, f"sensors.{name}")

@@ -67,9 +67,8 @@ def _missing(fields: Any, data: Mapping[str, Any], path: str) -> Iterator[Proble
 
 def _value(kind: Any, value: Any, path: str) -> tuple[Any, list[Problem]]:
     if typing.get_origin(kind) is dict and isinstance(value, Mapping):
-        if _section_in(typing.get_args(kind)[1]) is not None:
-            return _table(kind, value, path)
-    elif (section := _section_in(kind)) is not None and isinstance(value, Mapping):
+        return _table(kind, value, path)
+    if (section := _section_in(kind)) is not None and isinstance(value, Mapping):
         return convert(section, value, path)
     try:
         return msgspec.convert(value, kind, dec_hook=decode_hook), []

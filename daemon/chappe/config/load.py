@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import tomllib
@@ -67,8 +68,10 @@ class Loaded:
 
     def where(self, path: str) -> str:
         """``file:line`` or layer name that set `path`, or ``default``."""
+        if path not in self.origins:
+            return "default"
         name, line = _locate(path, self.origins, {layer.name: layer for layer in self.layers})
-        return f"{name}:{line}" if line else name or "default"
+        return f"{name}:{line}" if line else name
 
 
 def load(
@@ -99,10 +102,7 @@ def loads(text: str, *, name: str = "text", base: Path | None = None) -> Loaded:
     Raises:
         ConfigError: if anything is wrong; it carries everything that is.
     """
-    try:
-        return _build([Layer(name, tomllib.loads(text), text, base or Path.cwd())], [])
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError([_syntax(Path(name), error)]) from None
+    return _build([Layer(name, _parse(text, name), text, base or Path.cwd())], [])
 
 
 def _build(layers: list[Layer], problems: list[Problem]) -> Loaded:
@@ -128,8 +128,8 @@ def _read_all(
             continue
         try:
             layers.append(_read(path))
-        except tomllib.TOMLDecodeError as error:
-            problems.append(_syntax(path, error))
+        except ConfigError as error:
+            problems += error.problems
         except (OSError, UnicodeDecodeError) as error:
             problems.append(Problem("", "syntax", f"cannot be read: {error}", str(path)))
     for layer, found in (_environment(environ), _overrides(overrides)):
@@ -140,13 +140,16 @@ def _read_all(
 
 def _read(path: Path) -> Layer:
     text = path.read_text(encoding="utf-8")
-    return Layer(str(path), tomllib.loads(text), text, path.resolve().parent)
+    return Layer(str(path), _parse(text, str(path)), text, path.resolve().parent)
 
 
-def _syntax(path: Path, error: tomllib.TOMLDecodeError) -> Problem:
-    place = re.search(r"\(at line (\d+), column \d+\)", str(error))
-    line = int(place.group(1)) if place else None
-    return Problem("", "syntax", f"not valid TOML: {error}", str(path), line)
+def _parse(text: str, name: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        place = re.search(r"\(at line (\d+), column \d+\)", str(error))
+        line = int(place.group(1)) if place else text.count("\n") + 1  # else it says "at end of document"
+        raise ConfigError([Problem("", "syntax", f"not valid TOML: {error}", name, line)]) from None
 
 
 def _environment(environ: Mapping[str, str]) -> tuple[Layer, list[Problem]]:
@@ -213,7 +216,10 @@ def _resolve_paths(merged: dict[str, Any], origins: Mapping[str, str], layers: M
         value = merged.get(section, {}).get(key) if isinstance(merged.get(section), dict) else None
         if isinstance(value, str) and value:
             trailing = "/" if value.endswith("/") else ""
-            merged[section][key] = str(layers[origins[path]].base / Path(value).expanduser()) + trailing
+            place = Path(value)
+            with contextlib.suppress(RuntimeError):  # no such user: then "~name" is the name of a folder
+                place = place.expanduser()
+            merged[section][key] = str(layers[origins[path]].base / place) + trailing
 
 
 def _placed(problem: Problem, origins: Mapping[str, str], layers: Mapping[str, Layer]) -> Problem:

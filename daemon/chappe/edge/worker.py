@@ -12,7 +12,7 @@ import threading
 import traceback
 from collections.abc import Callable
 
-from chappe.core.events import Event, Faulted
+from chappe.core.events import Event, Faulted, Healed
 from chappe.core.units import MINUTE, SECOND, Ns
 from chappe.edge.host import Clock
 
@@ -25,12 +25,29 @@ BUGS_BEFORE_OFF = 3
 BUG_WINDOW = MINUTE
 
 
+class _Thread(threading.Thread):
+    """A thread that knows its worker."""
+
+    def __init__(self, worker: Worker, run: Callable[[], None]) -> None:
+        super().__init__(target=run, name=worker.name, daemon=True)
+        self.worker = worker
+
+
+def stuck(now: Ns, limit: int) -> list[str]:
+    """Names of the workers of this process that have been in one step for longer than `limit` nanoseconds.
+
+    Workers that were asked to stop are left out: whoever left them behind knows.
+    """
+    workers = [thread.worker for thread in threading.enumerate() if isinstance(thread, _Thread)]
+    return sorted(worker.name for worker in workers if worker.busy and not worker.stopping and now - worker.beat > limit)
+
+
 class Worker:
     """A daemon thread around one `step` function.
 
     An exception that reaches this class is a bug in that edge: it becomes the fault ``<part>_bug``, `reset` is called so that the
-    part can start afresh, and the thread goes on. The third bug within 60 s leaves the part off until the daemon restarts
-    (a part that fails faster than it works only burns the battery); the rest of the daemon is not touched.
+    part can start afresh, and the thread goes on; a minute without another heals the fault. The third bug within 60 s leaves the part
+    off until the daemon restarts (a part that fails faster than it works only burns the battery); the rest is not touched.
 
     Args:
         name: name of the thread and of the part in faults.
@@ -43,6 +60,7 @@ class Worker:
     def __init__(self, name: str, step: Step, *, clock: Clock, post: Post, reset: Callable[[], None] | None = None) -> None:
         self.name = name
         self.beat: Ns = Ns(0)
+        self.busy = False
         self._step = step
         self._clock = clock
         self._post = post
@@ -63,7 +81,7 @@ class Worker:
     def start(self) -> None:
         """Start the thread."""
         self.beat = self._clock.now()
-        self._thread = threading.Thread(target=self._run, name=self.name, daemon=True)
+        self._thread = _Thread(self, self._run)
         self._thread.start()
 
     def wake(self) -> None:
@@ -86,12 +104,17 @@ class Worker:
     def _run(self) -> None:
         while not self._stopping.is_set():
             self.beat = self._clock.now()
+            self.busy = True
             due = self._guarded(self.beat)
+            self.busy = False
             timeout = None if due is None else max(0.0, (due - self._clock.now()) / SECOND)
             self._wake.wait(timeout)
             self._wake.clear()
 
     def _guarded(self, now: Ns) -> Ns | None:
+        if self._bugs and now - self._bugs[-1] >= BUG_WINDOW:
+            self._bugs.clear()
+            self._post(Healed(at=now, part=self.name, code=f"{self.name}_bug"))
         try:
             return self._step(now)
         except Exception as bug:  # noqa: BLE001 - the one supervising place of every edge

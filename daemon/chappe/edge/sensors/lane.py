@@ -7,23 +7,20 @@ lane hires no more: its other sensors fail too, and the lane goes on when one of
 
 from __future__ import annotations
 
-import contextlib
-import math
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
 
-from chappe.core.calibration import Value
 from chappe.core.events import Event, SensorFailed, SensorRead
 from chappe.core.settings import Sensor
 from chappe.core.units import Ns, as_seconds
 from chappe.edge.host import Clock
 from chappe.edge.sensors.driver import Driver, Find
+from chappe.edge.sensors.instances import Instances, close
 from chappe.edge.worker import Worker
-from chappe.errors import EdgeError, PlugInError, SensorError
+from chappe.errors import EdgeError, SensorError
 
 MOST_LEFT_BEHIND = 3
-_INT64 = 2**63
 
 Post = Callable[[Event], None]
 
@@ -68,12 +65,10 @@ class Lane:
         self._sensors = dict(sensors)
         self._clock = clock
         self._post = post
-        self._find = find
+        self._instances = Instances(driver, sensors, find)
         self._lock = threading.Lock()
         self._queue: deque[str] = deque()
         self._asked: set[str] = set()
-        self._instances: dict[str, Driver] = {}
-        self._factory: Callable[[], Driver] | PlugInError | None = None
         self._reader: Reader | None = None
         self._left_behind: list[Reader] = []
         self._closing = False
@@ -199,7 +194,10 @@ class Lane:
             event, driver = self._attempt(reader.name)
             self._finish(reader, event, driver)
         if self._closing and self._reader in (reader, None):
-            self._close_instances()
+            try:
+                self._instances.close()
+            finally:
+                self._closed.set()
 
     def _next(self, reader: Reader) -> bool:
         with self._lock:
@@ -210,20 +208,10 @@ class Lane:
             return True
 
     def _attempt(self, name: str) -> tuple[SensorRead | SensorFailed, Driver | None]:
-        """Read once; an instance that fails is closed, and the next reading opens a new one."""
-        driver = self._instances.pop(name, None)
-        good = False
         try:
-            if driver is None:
-                driver = self._new_instance()
-                driver.open(self._sensors[name])
-            value = _sound(driver.read())
-            good = True
+            value, driver = self._instances.read(name)
         except (OSError, ValueError) as error:
             return _failure(name, _code(error), _text(error), self._clock.now()), None
-        finally:
-            if driver is not None and not good:
-                _close(driver)
         return SensorRead(at=self._clock.now(), name=name, value=value), driver
 
     def _finish(self, reader: Reader, event: SensorRead | SensorFailed, driver: Driver | None) -> None:
@@ -232,55 +220,16 @@ class Lane:
             if awaited:
                 self.counts["read" if isinstance(event, SensorRead) else "failed"] += 1
                 if driver is not None:
-                    self._instances[event.name] = driver
+                    self._instances.keep(event.name, driver)
         if awaited:
             self._post(event)
         elif driver is not None:
-            _close(driver)
+            close(driver)
 
     def forget(self, reader: Reader) -> None:
         """A bug ended the reading that `reader` was at."""
         with self._lock:
             self._release(reader)
-
-    def _new_instance(self) -> Driver:
-        if self._factory is None:
-            try:
-                self._factory = self._find(self._driver)
-            except PlugInError as error:
-                self._factory = error  # looking through all installed packages again would find the same
-        if isinstance(self._factory, PlugInError):
-            raise self._factory
-        return self._factory()
-
-    def _close_instances(self) -> None:
-        try:
-            while self._instances:
-                _close(self._instances.popitem()[1])
-        finally:
-            self._closed.set()
-
-
-def _close(driver: Driver) -> None:
-    with contextlib.suppress(OSError):
-        driver.close()
-
-
-def _sound(value: object) -> Value:
-    """The reading, if an event can carry it.
-
-    Raises:
-        SensorError: if it is none.
-    """
-    if isinstance(value, (bool, str)):
-        return value
-    if isinstance(value, float) and not math.isfinite(value):
-        raise SensorError(f"the driver read {value}, which is no value", code="sensor_value")
-    if isinstance(value, float):
-        return float(value)
-    if isinstance(value, int) and -_INT64 <= value < _INT64:
-        return int(value)
-    raise SensorError(f"the driver read {value!r:.60}, which is neither number, text nor truth value")
 
 
 def _failure(name: str, code: str, message: str, at: Ns) -> SensorFailed:
