@@ -251,10 +251,9 @@ bring_broker() {
     if [ -d /run/systemd/system ]; then
         $(root_prefix) systemctl disable --now "$2.service" >/dev/null 2>&1 || true
         say "the system service $2 is off (sudo systemctl enable --now $2 turns it on)"
-    elif [ "$2" = rabbitmq-server ]; then
-        # Debian's package starts it even where nothing manages services.
-        $(root_prefix) service rabbitmq-server stop >/dev/null 2>&1 || true
     fi
+    # RabbitMQ's package leaves Erlang's port mapper running; it ends only if nobody has registered with it.
+    if [ "$2" = rabbitmq-server ]; then $(root_prefix) epmd -kill >/dev/null 2>&1 || true; fi
 }
 
 # ---- the jobs -------------------------------------------------------------------------------------------------------

@@ -74,10 +74,15 @@ class Assembly:
         boot: this start's id.
         clock: where time comes from.
         inbox: takes every event.
+
+    Attributes:
+        folder: the state folder.
+        look_at: when `watch` wants to be called again at the latest.
     """
 
     def __init__(self, loaded: Loaded, boot: str, clock: Clock, inbox: Inbox) -> None:
         self.folder = state_folder(loaded.config)
+        self.look_at = Ns(0)
         self._config = loaded.config
         self._boot = boot
         self._clock = clock
@@ -236,8 +241,8 @@ class Assembly:
     def watch(self, now: Ns) -> list[Event]:
         """Look at the clock, and at sensors that do not return; called in every pass of the loop."""
         sensors: Any = self._parts.get("sensors")
-        if sensors is not None:
-            sensors.check(now)
+        due = sensors.check(now) if sensors is not None else None
+        self.look_at = Ns(now + LOOK_EVERY) if due is None else min(due, Ns(now + LOOK_EVERY))
         if now - self._looked < LOOK_EVERY:
             return []
         return [*self._stuck(now), *self._clock_changes(now)]

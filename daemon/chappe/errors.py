@@ -83,7 +83,7 @@ class Problem:
 
     def __str__(self) -> str:
         where = f"{self.file}:{self.line}" if self.line else self.file
-        return f"{where}: {self.path}: {self.message}" if where else f"{self.path}: {self.message}"
+        return ": ".join(filter(None, (where, self.path, self.message)))
 
 
 class ConfigError(ChappeError, ValueError):

@@ -18,7 +18,6 @@ from chappe.config import Loaded
 from chappe.core import effects as ef
 from chappe.core.engine import Engine, boot
 from chappe.core.events import Event, Ready, Reloaded, ReloadRefused, StopRequested, Tick
-from chappe.core.units import SECOND, Ns
 from chappe.edge.host import Clock, SystemClock
 from chappe.edge.inbox import Inbox
 from chappe.errors import ConfigError
@@ -44,7 +43,6 @@ ROUTES: Mapping[type[ef.Effect], str] = {
 START_ORDER = ("store", "gpio", "control", "mqtt", "vision", "camera", "sensors", "scheduler", "host")
 
 CRASH_EVENTS = 1000
-IDLE_PASS = Ns(SECOND)
 
 Observer = Callable[[Sequence[ef.Effect]], None]
 
@@ -128,8 +126,8 @@ class Daemon:
     def _loop(self, engine: Engine) -> None:
         while self._code is None:
             due = engine.due()
-            latest = Ns(self.clock.now() + IDLE_PASS)
-            events = self.inbox.drain(latest if due is None else min(due, latest))
+            look_at = self._assembly.look_at
+            events = self.inbox.drain(look_at if due is None else min(due, look_at))
             events += self._assembly.watch(self.clock.now())
             if not events and due is not None and due <= self.clock.now():
                 events = [Tick(at=self.clock.now())]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -33,7 +34,7 @@ def test_once_a_second_for_a_minute_then_twice_as_long_up_to_thirty() -> None:
     """61 attempts a second apart, then after 2, 4, 8 and 16 s, then every 30 s for ever."""
     times = attempts(Backoff(Middle()), 300)
     assert times[:61] == [float(n) for n in range(61)]
-    waits = [late - early for early, late in zip(times[60:], times[61:], strict=False)]
+    waits = [late - early for early, late in pairwise(times[60:])]
     assert waits == [2, 4, 8, 16, 30, 30, 30, 30, 30, 30, 30][: len(waits)]
     assert len(waits) >= 9
 
@@ -44,7 +45,7 @@ def test_every_wait_is_within_half_of_its_base(seed: int) -> None:
     """Whatever the jitter, waits of the first minute are 0.5 to 1.5 s, and none is ever above 45 s."""
     backoff = Backoff(random.Random(seed))
     times = attempts(backoff, 600)
-    waits = [late - early for early, late in zip(times, times[1:], strict=False)]
+    waits = [late - early for early, late in pairwise(times)]
     first = [wait for wait, at in zip(waits, times, strict=False) if at < 60]
     assert all(0.5 <= wait <= 1.5 for wait in first)
     assert all(0.5 <= wait <= 45 for wait in waits)

@@ -325,6 +325,17 @@ def test_without_a_site_the_machines_time_zone_counts(monkeypatch: pytest.Monkey
     assert plan_of(Job(cron="0 3 * * *"), Site()).next_run(utc(2026, 7, 1)) == utc(2026, 7, 1, 7)
 
 
+def test_a_machine_without_a_proper_time_zone_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A broken TZ is a problem with a remedy, not a crash."""
+
+    def broken() -> ZoneInfo:
+        return ZoneInfo("No/Where")
+
+    monkeypatch.setattr(tzlocal, "get_localzone", broken)
+    with pytest.raises(ValueError, match=r"machine's own setting .* write \[site\] timezone"):
+        plan_of(Job(cron="0 3 * * *"), Site())
+
+
 @pytest.mark.parametrize(
     "job",
     [

@@ -22,12 +22,10 @@ class BuiltForNumpyOne:
     """What tflite-runtime's interpreter does beside numpy 2: it imports, and dies when it is built."""
 
     def __init__(self, **_: object) -> None:
-        try:
-            raise ImportError("numpy.core.multiarray failed to import")
-        except ImportError as error:
-            raise SystemError(
-                "<built-in method CreateWrapperFromBuffer> returned a result with an exception set"
-            ) from error
+        cause = ImportError("numpy.core.multiarray failed to import")
+        raise SystemError(
+            "<built-in method CreateWrapperFromBuffer> returned a result with an exception set"
+        ) from cause
 
 
 class Liar:

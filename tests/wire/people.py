@@ -131,7 +131,9 @@ class Peer:
             assert self._changed.wait_for(lambda: self._ready, WITHIN_S), "the peer cannot connect"
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._client.disconnect()
         self._client.loop_stop()
 
@@ -165,7 +167,9 @@ class Peer:
             return [message for message in self.messages if predicate(message)]
 
         with self._changed:
-            assert self._changed.wait_for(lambda: len(fitting()) >= count, WITHIN_S), f"{len(fitting())} of {count} came"
+            assert self._changed.wait_for(lambda: len(fitting()) >= count, WITHIN_S), (
+                f"{len(fitting())} of {count} came"
+            )
             return fitting()[:count]
 
     def payloads(self, topic: str, count: int) -> list[bytes]:

@@ -29,7 +29,6 @@ class Proxy:
         self.port = 0
         self.accepted = 0
         self._orders: deque[Callable[[], None]] = deque()
-        self._done = threading.Condition()
         self._pairs: dict[socket.socket, socket.socket] = {}
         self._holding = False
         self._listener: socket.socket | None = None
@@ -44,7 +43,9 @@ class Proxy:
         self._thread.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._do(self._stop)
         self._thread.join(10)
         self._selector.close()
@@ -75,7 +76,12 @@ class Proxy:
 
     def _do(self, order: Callable[[], None]) -> None:
         obeyed = threading.Event()
-        self._orders.append(lambda: (order(), obeyed.set()) and None)
+
+        def obey() -> None:
+            order()
+            obeyed.set()
+
+        self._orders.append(obey)
         os.write(self._wake[1], b"!")
         assert obeyed.wait(10), "the proxy hangs"
 

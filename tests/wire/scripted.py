@@ -15,7 +15,7 @@ LOOPBACK = "127.0.0.1"
 CONNECT, PUBLISH, SUBSCRIBE, DISCONNECT = 0x10, 0x30, 0x80, 0xE0
 
 
-class HungUp(Exception):
+class HungUpError(Exception):
     """The client closed the connection, or the test is over."""
 
 
@@ -40,7 +40,7 @@ class Conversation:
             except OSError:
                 more = b""
             if not more:
-                raise HungUp
+                raise HungUpError
             data += more
         return data
 
@@ -123,7 +123,9 @@ class Scripted:
         self._start(self._accept)
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
@@ -167,7 +169,7 @@ class Scripted:
                     self.levels.append(conversation.level)
                     self._changed.notify_all()
             self._script(conversation)
-        except HungUp:
+        except HungUpError:
             pass
         except BaseException as failure:  # noqa: BLE001 - shown when the test leaves the block
             self.failures.append(failure)

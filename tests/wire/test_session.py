@@ -47,7 +47,9 @@ def test_acknowledgements_come_in_batches(mosquitto: LocalBroker, make_device: M
     assert len(sizes) < 500
 
 
-def test_a_message_without_quality_of_service_counts_as_handed_over(broker: LocalBroker, make_device: MakeDevice) -> None:
+def test_a_message_without_quality_of_service_counts_as_handed_over(
+    broker: LocalBroker, make_device: MakeDevice
+) -> None:
     """QoS 0 is acknowledged with code 0 when the socket took it."""
     device = make_device(broker.port, version=protocol_of(broker))
     with Peer(broker.port, "t", protocol=protocol_of(broker)) as peer:
@@ -61,9 +63,7 @@ def test_properties_reach_the_subscriber(mosquitto: LocalBroker, make_device: Ma
     """Message expiry and correlation data are on the wire, retain is kept by the broker."""
     device = make_device(mosquitto.port)
     device.online()
-    device.link.publish(
-        [Publish(token=1, topic="keep", payload=b"x", retain=True, expiry_s=60, correlation="AAH/")]
-    )
+    device.link.publish([Publish(token=1, topic="keep", payload=b"x", retain=True, expiry_s=60, correlation="AAH/")])
     device.heard.codes([1])
     with Peer(mosquitto.port, "keep") as peer:
         (message,) = peer.wait_for(lambda message: message.topic == "keep")

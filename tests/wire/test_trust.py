@@ -8,9 +8,9 @@ import socket
 import ssl
 import subprocess
 import threading
-from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Self
 
 import pytest
 
@@ -112,7 +112,7 @@ def test_a_plain_listener_does_not_pass_for_tls(mosquitto: LocalBroker, make_dev
 
 
 @pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a CA, a stranger's CA, a server's certificate for localhost and a client's."""
     if shutil.which("openssl") is None:
         pytest.skip("openssl is not installed")
@@ -127,7 +127,7 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}")  # fmt: skip
         run(folder, "x509", "-req", "-in", f"{name}.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial",
             "-days", "2", "-out", f"{name}.pem", "-extfile", f"{name}.ext")  # fmt: skip
-    yield folder
+    return folder
 
 
 def run(folder: Path, *arguments: str) -> None:
@@ -171,7 +171,8 @@ def test_tls_with_a_client_certificate(secured: LocalBroker, make_device: MakeDe
 
 
 @pytest.mark.parametrize(
-    ("host", "ca"), [pytest.param("localhost", "stranger", id="wrong CA"), pytest.param("127.0.0.1", "ca", id="wrong name")]
+    ("host", "ca"),
+    [pytest.param("localhost", "stranger", id="wrong CA"), pytest.param("127.0.0.1", "ca", id="wrong name")],
 )
 @pytest.mark.feature("MQT-09", breaks="chappe.edge.mqtt.dial:_insecure")
 def test_a_certificate_that_cannot_be_verified_ends_the_attempt(
@@ -180,7 +181,12 @@ def test_a_certificate_that_cannot_be_verified_ends_the_attempt(
     """`tls_untrusted`, and the server never sees a byte of MQTT: the password stays here."""
     with TlsServer(authority) as server:
         device = make_device(
-            server.port, host=host, tls=True, ca_file=str(authority / f"{ca}.pem"), username="u", password=lambda: "secret"
+            server.port,
+            host=host,
+            tls=True,
+            ca_file=str(authority / f"{ca}.pem"),
+            username="u",
+            password=lambda: "secret",
         )
         assert "not trusted" in device.heard.down("tls_untrusted").reason
         device.link.close()
@@ -213,7 +219,7 @@ class TlsServer:
         self._thread = threading.Thread(target=self._serve, name="tls-server", daemon=True)
         self.port = self._listener.getsockname()[1]
 
-    def __enter__(self) -> TlsServer:
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import importlib
 import os
 import signal
@@ -14,7 +15,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 
-from chappe.errors import ChappeError, Exit
+from chappe.errors import ChappeError, EdgeError, Exit
 
 MODULES = ("daemon", "demo", "check", "config", "detect", "live", "models", "replay", "bench", "devices", "version")
 
@@ -32,17 +33,22 @@ def run(argv: Sequence[str]) -> int:
         return Exit.USAGE
     try:
         code: int = args.run(args)
+        # What waits in the buffer can still fail, and at exit nobody could answer for it.
+        sys.stdout.flush()
     except ChappeError as error:
         _tell(error)
         return int(error.exit_code)
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     except BrokenPipeError:
-        # Whoever read our output has seen enough; stdout is closed quietly at exit.
-        with contextlib.suppress(OSError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # Whoever read our output has seen enough.
+        _abandon_stdout()
         return Exit.OK
-    except Exception:  # noqa: BLE001 - the last place: a bug has its own exit code
+    except Exception as error:  # noqa: BLE001 - the last place: a bug has its own exit code
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            _abandon_stdout()
+            _tell(EdgeError("the disk is full", remedy="free some space and try again"))
+            return Exit.IO
         traceback.print_exc()
         print("chappe: this is a bug in chappe; please report the lines above", file=sys.stderr)
         return Exit.BUG
@@ -61,6 +67,12 @@ def build_parser() -> argparse.ArgumentParser:
     for name in MODULES:
         importlib.import_module(f"chappe.cli.{name}").register(commands)
     return parser
+
+
+def _abandon_stdout() -> None:
+    """Let what is still in stdout's buffer vanish quietly at exit."""
+    with contextlib.suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _tell(error: ChappeError) -> None:

@@ -44,8 +44,18 @@ def load_config(args: argparse.Namespace) -> Loaded:
         ConfigError: if anything in it is wrong.
     """
     from chappe.config import load
+    from chappe.errors import ConfigError
 
-    return load(Path(args.config) if args.config else None, overrides=args.overrides)
+    loaded = load(Path(args.config) if args.config else None, overrides=args.overrides)
+    jobs = {name: job for name, job in loaded.config.jobs.items() if not job.every}
+    if jobs:
+        # Only the scheduler knows whether a cron expression or a place on earth makes sense.
+        from chappe.edge.scheduler import validate_job
+
+        problems = [each for name, job in jobs.items() for each in validate_job(job, loaded.config.site, f"jobs.{name}")]
+        if problems:
+            raise ConfigError([loaded.placed(problem) for problem in problems])
+    return loaded
 
 
 def add_json_option(parser: argparse.ArgumentParser) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -207,7 +207,7 @@ def _signal_words(data: Mapping[str, Any]) -> str:
     return str(data["signal"])
 
 
-_TOLD = {
+_TOLD: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "gesture": gesture_words,
     "link": link_words,
     "fault": _fault_words,

@@ -67,9 +67,9 @@ class Session:
             LinkError: if no broker is to be had.
             BrokenPipeError: if whoever was shown the demo has gone.
         """
-        overrides = [*self._camera_keys(), *model_keys(demo_config([]).config)]
         with ExitStack() as stack:
             stack.enter_context(self._signals())
+            overrides = [*self._camera_keys(), *model_keys(demo_config([]).config)]
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="chappe-demo-")))
             broker = LocalBroker(folder, kind=self._kind)
             stack.callback(broker.stop)

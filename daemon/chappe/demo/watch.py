@@ -65,7 +65,7 @@ def watch(host: str, port: int, topic: str, show: Show, *, username: str = "", p
 
 
 def _pass_on(message: MQTTMessage, show: Show) -> None:
-    show(message.topic, message.payload, message.retain)
+    show(message.topic, bytes(message.payload), message.retain)
 
 
 def _connected(client: Client, reason: Any, topic: str, refusals: list[str]) -> None:

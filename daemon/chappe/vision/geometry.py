@@ -190,7 +190,8 @@ def overlap(one: Bounds, other: Bounds) -> float:
         return 0.0
     both = width * height
     union = (one[2] - one[0]) * (one[3] - one[1]) + (other[2] - other[0]) * (other[3] - other[1]) - both
-    return both / union
+    # The area of a sliver can be too small for a float.
+    return both / union if union > 0 else 0.0
 
 
 def whole_box(bounds: Bounds, width: int, height: int) -> Box:

@@ -228,15 +228,16 @@ def _zone(site: Site) -> tzinfo:
     Raises:
         ValueError: if there is no such zone.
     """
-    if not site.timezone:
+    try:
+        if site.timezone:
+            return ZoneInfo(site.timezone)
         from tzlocal import get_localzone
 
         local: tzinfo = get_localzone()
-        return local
-    try:
-        return ZoneInfo(site.timezone)
     except (KeyError, OSError, ValueError) as error:
-        raise ValueError(f'{site.timezone!r} is no time zone; write it like "Europe/Paris"') from error
+        name = repr(site.timezone) if site.timezone else f"the machine's own setting ({error})"
+        raise ValueError(f'{name} is no time zone; write [site] timezone like "Europe/Paris"') from error
+    return local
 
 
 def validate_job(job: Job, site: Site, path: str) -> list[Problem]:
