@@ -73,6 +73,10 @@ class Loaded:
         name, line = _locate(path, self.origins, {layer.name: layer for layer in self.layers})
         return f"{name}:{line}" if line else name
 
+    def placed(self, problem: Problem) -> Problem:
+        """A problem that was found later, with the file and line of its key."""
+        return _placed(problem, self.origins, {layer.name: layer for layer in self.layers})
+
 
 def load(
     file: Path | None = None,
