@@ -37,8 +37,10 @@ def test_every_row_is_claimed_by_a_test_and_every_claim_is_a_row(features: Any) 
     """docs/capabilities.md and the markers name the same capabilities."""
     rows = {row.id for row in features.read_rows(CHECKOUT / "docs/capabilities.md")}
     claims = features.scan_tests(CHECKOUT)
-    assert sorted(rows - {claim.id for claim in claims}) == [], "these rows have no test"
-    assert [f"{claim.test}: {claim.id}" for claim in claims if claim.id not in rows] == [], "these are not in the table"
+    without = rows - {claim.id for claim in claims}
+    unknown = [f"{claim.id} is not in the table: {claim.test}" for claim in claims if claim.id not in rows]
+    assert not without, f"no test claims {', '.join(sorted(without))}"
+    assert not unknown, "\n".join(unknown)
 
 
 def test_every_function_that_a_marker_names_exists(features: Any, breaker: Any) -> None:
@@ -53,7 +55,7 @@ def test_every_function_that_a_marker_names_exists(features: Any, breaker: Any) 
             breaker.find_function(claim.breaks)
         except LookupError as error:
             wrong.append(f"{claim.test}: {error}")
-    assert wrong == []
+    assert not wrong, "\n".join(wrong)
 
 
 def test_the_scan_sees_every_marker_that_pytest_sees(features: Any, request: pytest.FixtureRequest) -> None:
@@ -67,7 +69,7 @@ def test_the_scan_sees_every_marker_that_pytest_sees(features: Any, request: pyt
             claim = (mark.args[0], mark.kwargs.get("breaks", (*mark.args, None)[1]))
             if not any((name, *claim) in scanned for name in names):
                 unseen.append((item.nodeid, *claim))
-    assert unseen == []
+    assert not unseen, "\n".join(map(str, unseen))
 
 
 @pytest.mark.parametrize("path", ["features.py", "docs.py", "lockfilter.py"])

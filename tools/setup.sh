@@ -229,7 +229,10 @@ make_numpy1_venv() {
         say "no Python 3.11 here: the tests that compare the two TFLite runtimes will skip"
         return 0
     }
-    bring_up build/venv-numpy1 "numpy1 $PYTHON $CHECKOUT $(fingerprint lock-numpy1.txt)" lock-numpy1.txt
+    # It is there to run the two runtimes, not to develop in.
+    local lock=build/lock-numpy1.txt
+    "$PYTHON" tools/lockfilter.py lock-numpy1.txt amqtt av grimp import-linter mypy opencv-python-headless ruff >"$lock"
+    bring_up build/venv-numpy1 "numpy1 $PYTHON $CHECKOUT $(fingerprint "$lock")" "$lock"
 }
 
 is_3_11_with_venv() { [ "$(python_version "$1")" = 3.11 ] && can_make_venv "$1"; }

@@ -48,12 +48,13 @@ def test_identify_flashes_the_lamp_of_a_running_daemon(chappe: Any, running: Any
 
 
 def test_the_camera_is_switched_by_a_running_daemon(chappe: Any, running: Any) -> None:
-    """Off and on again, as `req/camera` does."""
+    """As `req/camera` does: off, and not on where there is none."""
     file = running("")
     assert chappe("camera", "off", "--config", file).out == "the camera is switched off by a request\n"
     assert chappe("status", "--config", file, "--json").json["health"]["camera"]["off_by"] == "request"
-    assert chappe("camera", "on", "--config", file, "--json").json["off_by"] is None
-    assert chappe("camera", "on", "--config", file).out == "the camera is on\n"
+    refused = chappe("camera", "on", "--config", file)
+    assert refused.code == 1
+    assert "no camera is configured" in refused.err
 
 
 def test_what_the_daemon_refuses_is_1_with_its_reason(chappe: Any, running: Any, remember: Callable[..., None]) -> None:
@@ -75,10 +76,11 @@ def test_a_daemon_that_is_too_busy_to_answer_is_69(chappe: Any, configure: Any, 
 
 
 def test_the_body_of_a_request_arrives(chappe: Any, configure: Any, scripted: Any) -> None:
-    """`camera off` asks the verb `camera` with ``on: false``, through the socket."""
-    asked = scripted({"camera": {"status": "ok", "data": {"off_by": "request"}}})
-    chappe("camera", "off", "--config", configure(""))
-    assert [(one.verb, one.body, one.via) for one in asked] == [("camera", b'{"on": false}', "socket")]
+    """`camera on` asks the verb `camera` with ``on: true``, through the socket, and tells what came back."""
+    asked = scripted({"camera": {"status": "ok", "data": {"off_by": None}}})
+    assert chappe("camera", "on", "--config", configure("")).out == "the camera is on\n"
+    assert chappe("camera", "on", "--config", configure(""), "--json").json == {"off_by": None}
+    assert [(one.verb, one.body, one.via) for one in asked] == [("camera", b'{"on": true}', "socket")] * 2
 
 
 def test_the_socket_lies_where_systemd_says(

@@ -24,7 +24,6 @@ def play(versions: Versions, outcomes: str) -> str:
     return spoken + versions.next[0]
 
 
-@pytest.mark.feature("MQT-01", breaks="chappe.edge.mqtt.versions:Versions.failed")
 @pytest.mark.parametrize(
     ("outcomes", "spoken"),
     [

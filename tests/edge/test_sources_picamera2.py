@@ -11,6 +11,7 @@ import pytest
 
 from chappe.core.settings import Camera
 from chappe.core.units import MILLISECOND, SECOND, Ns
+from chappe.edge.slot import Grid
 from chappe.edge.sources import make, probe
 from chappe.edge.sources.picamera2 import Picamera2Source, reasons
 from chappe.errors import CameraError
@@ -76,7 +77,6 @@ class Library:
         self.asked: dict[str, Any] = {}
         self.calls: list[str] = []
         self.lent = self.jobs = 0
-        self._stamp = 0
 
     # the class, called and asked
     @property
@@ -118,11 +118,9 @@ class Library:
 
     def expose(self) -> int:
         """Time passes until the next frame is there."""
-        rate = self.fps or 1_000_000 / self.asked["controls"]["FrameDurationLimits"][0]
-        frame = int(self.clock.now() * rate / SECOND) + 1
-        self.clock.set(Ns(max(self.clock.now(), round(frame * SECOND / rate))))
-        self._stamp = self.clock.now()
-        return self._stamp
+        grid = Grid(self.fps or 1_000_000 / self.asked["controls"]["FrameDurationLimits"][0], Ns(0))
+        self.clock.set(grid.at(grid.last(self.clock.now()) + 1))
+        return self.clock.now()
 
     def _step(self, name: str) -> None:
         self.calls.append(name)

@@ -13,6 +13,7 @@ import pytest
 
 from chappe.core.settings import Camera
 from chappe.core.units import MILLISECOND, SECOND, Ns
+from chappe.edge.slot import Grid
 from chappe.edge.sources import Reading, make, probe
 from chappe.edge.sources.v4l2 import BREATH, V4l2Source
 from chappe.errors import CameraError
@@ -70,8 +71,9 @@ class Device:
             return False
         if self.failing:
             raise self.error("the driver has lost its head")
-        self.frame = int(self.clock.now() * self.fps / SECOND) + 1
-        self.clock.set(Ns(round(self.frame * SECOND / self.fps)))
+        grid = Grid(self.fps, Ns(0))
+        self.frame = grid.last(self.clock.now()) + 1
+        self.clock.set(grid.at(self.frame))
         return True
 
     def retrieve(self) -> tuple[bool, Any]:
@@ -241,11 +243,10 @@ def test_an_unpunctual_camera_keeps_its_rate(plug: Plug) -> None:
     source, device = plug(fps=10.0, rate_hz=10.0)
     source.open()
     early = [0, -20, 15, -10, 20]
-    grab = device.grab
 
     def jittering() -> bool:
-        grab()
-        device.clock.set(Ns(device.clock.now() + early[device.frame % 5] * MILLISECOND))
+        device.frame += 1
+        device.clock.set(Ns((100 * device.frame + early[device.frame % 5]) * MILLISECOND))
         return True
 
     device.grab = jittering  # type: ignore[method-assign]

@@ -38,7 +38,11 @@ def make_broker(stack: ExitStack, tmp_path: Path) -> MakeBroker:
     def make(kind: Kind = "mosquitto", **options: Any) -> LocalBroker:
         if not (find_mosquitto() if kind == "mosquitto" else find_amqtt()):
             pytest.skip(f"{kind} is not installed")
-        return stack.enter_context(LocalBroker(tmp_path, kind=kind, **options))
+        broker = LocalBroker(tmp_path, kind=kind, **options)
+        broker.open()
+        # Not stopped but killed: how it ends politely is tested once, and takes mosquitto a tenth of a second.
+        stack.callback(broker.kill)
+        return broker
 
     return make
 

@@ -18,7 +18,6 @@ from .conftest import MakeBroker, protocol_of
 from .people import Peer
 
 
-@pytest.mark.feature("OPS-07", breaks="chappe.edge.broker:LocalBroker._came_up")
 def test_it_answers_when_it_is_open_and_not_after(broker: LocalBroker) -> None:
     """`open` returns when a CONNECT is answered; after `stop` neither process nor port is left."""
     pid = broker.pid

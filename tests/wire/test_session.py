@@ -20,7 +20,6 @@ REQ = "chappe/tower-1/req/"
 # ── out ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.feature("MQT-03", breaks="chappe.edge.mqtt.flight:Flight.take")
 def test_every_message_arrives_once_in_order_and_is_acknowledged(broker: LocalBroker, make_device: MakeDevice) -> None:
     """1,000 messages handed over in batches: all acknowledged with their own token, all received, in order."""
     device = make_device(broker.port, version=protocol_of(broker))
@@ -129,7 +128,6 @@ def test_a_broker_that_names_no_maximum_gets_our_own_window(make_device: MakeDev
     assert make_device(server.port).online().window == 100
 
 
-@pytest.mark.feature("MQT-03", breaks="chappe.edge.mqtt.flight:Flight.arrived")
 def test_never_more_unacknowledged_than_the_broker_allows(make_device: MakeDevice, stack: ExitStack) -> None:
     """Receive Maximum 5 and 12 messages handed over: 5 are sent, each PUBACK makes room for one more, whatever the core does."""
     seen: list[int] = []

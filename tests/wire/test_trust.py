@@ -157,7 +157,6 @@ def files(authority: Path, ca: str = "ca", client: str = "client") -> dict[str, 
     return {key: str(authority / name) for key, name in paths.items() if not name.startswith(".")}
 
 
-@pytest.mark.feature("MQT-09", breaks="chappe.edge.mqtt.dial:Dial._secure")
 def test_tls_with_a_client_certificate(secured: LocalBroker, make_device: MakeDevice, authority: Path) -> None:
     """Right CA, right name, our certificate: online, and 500 messages of 2 KB come through."""
     device = make_device(secured.port, host="localhost", tls=True, **files(authority))
@@ -174,7 +173,6 @@ def test_tls_with_a_client_certificate(secured: LocalBroker, make_device: MakeDe
     ("host", "ca"),
     [pytest.param("localhost", "stranger", id="wrong CA"), pytest.param("127.0.0.1", "ca", id="wrong name")],
 )
-@pytest.mark.feature("MQT-09", breaks="chappe.edge.mqtt.dial:_insecure")
 def test_a_certificate_that_cannot_be_verified_ends_the_attempt(
     make_device: MakeDevice, authority: Path, host: str, ca: str
 ) -> None:

@@ -70,6 +70,7 @@ def test_a_refused_version_is_believed_at_once(make_device: MakeDevice, stack: E
     assert [event.status for event in device.heard.all(LinkDown)] == ["connecting"]
 
 
+@pytest.mark.feature("MQT-01", breaks="chappe.edge.mqtt.versions:Versions.failed")
 def test_two_closed_connections_earn_3_1_1_one_attempt(make_device: MakeDevice, stack: ExitStack) -> None:
     """Closed without CONNACK twice, then 3.1.1 at once; as that is closed too, MQTT 5 is tried again."""
     server = stack.enter_context(Scripted(lambda _peer: None))
@@ -105,7 +106,6 @@ def test_on_3_1_1_a_forbidden_publish_looks_delivered(make_broker: MakeBroker, m
     assert device.heard.codes([1]) == {1: 0}
 
 
-@pytest.mark.feature("MQT-02", breaks="chappe.edge.mqtt.codec:Codec._on_publish")
 def test_on_5_a_forbidden_publish_is_told_apart(make_broker: MakeBroker, make_device: MakeDevice) -> None:
     """The PUBACK's reason code comes through: 0x87 where the ACL forbids, 0x10 where nobody listens, 0 where somebody does."""
     broker = make_broker("mosquitto", extra=ACCESS_LIST)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
-from collections.abc import Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # the module typing alone would cost a fifth of `chappe version`
+    from collections.abc import Mapping
+    from pathlib import Path
+    from typing import Any
+
     from chappe.config import Loaded
 
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001 - argparse has no public name for it
@@ -18,11 +19,18 @@ else:
     Commands = object
 
 
+def file_path(text: str) -> Path:
+    """An argument that is a path."""
+    from pathlib import Path
+
+    return Path(text)
+
+
 def add_config_options(parser: argparse.ArgumentParser) -> None:
     """``--config FILE`` and ``--set KEY=VALUE``."""
     parser.add_argument(
         "--config",
-        type=Path,
+        type=file_path,
         metavar="FILE",
         default=os.environ.get("CHAPPE_CONFIG"),
         help="read FILE in place of /etc/chappe/chappe.toml and /etc/chappe/conf.d/*.toml",
@@ -43,6 +51,8 @@ def load_config(args: argparse.Namespace) -> Loaded:
     Raises:
         ConfigError: if anything in it is wrong.
     """
+    from pathlib import Path
+
     from chappe.config import load
     from chappe.errors import ConfigError
 
@@ -52,7 +62,9 @@ def load_config(args: argparse.Namespace) -> Loaded:
         # Only the scheduler knows whether a cron expression or a place on earth makes sense.
         from chappe.edge.scheduler import validate_job
 
-        problems = [each for name, job in jobs.items() for each in validate_job(job, loaded.config.site, f"jobs.{name}")]
+        problems = [
+            each for name, job in jobs.items() for each in validate_job(job, loaded.config.site, f"jobs.{name}")
+        ]
         if problems:
             raise ConfigError([loaded.placed(problem) for problem in problems])
     return loaded
@@ -65,6 +77,8 @@ def add_json_option(parser: argparse.ArgumentParser) -> None:
 
 def print_json(value: Any) -> None:
     """One line of JSON on stdout, at once."""
+    import json
+
     print(json.dumps(value, ensure_ascii=False), flush=True)
 
 

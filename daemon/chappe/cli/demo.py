@@ -41,7 +41,7 @@ def register(commands: Commands) -> None:
     watch.add_argument("--port", type=int, default=1883, help="default 1883")
     watch.add_argument("--topic", default="chappe/#", metavar="FILTER", help="default chappe/#")
     watch.add_argument("--username", default="", metavar="NAME")
-    watch.add_argument("--password-file", type=Path, metavar="FILE")
+    watch.add_argument("--password-file", metavar="FILE")
     add_json_option(watch)
     watch.set_defaults(run=run_watch)
 
@@ -57,11 +57,12 @@ def run_demo(args: argparse.Namespace) -> int:
 
 def run_watch(args: argparse.Namespace) -> int:
     """Print messages until Ctrl-C."""
+    from chappe.assembly import secret
     from chappe.demo.watch import watch
 
     be_tolerant()
     show = show_json if args.json else show_line
-    password = args.password_file.read_text("utf-8").strip() if args.password_file else None
+    password = secret(args.password_file or "")
     with contextlib.suppress(KeyboardInterrupt):
         watch(args.host, args.port, args.topic, show, username=args.username, password=password)
     return Exit.OK

@@ -14,14 +14,15 @@ if TYPE_CHECKING:
     from chappe.vision.hands import Hand, HandPipeline
 
 
+BACKENDS = ("pillow", "opencv", "numpy")
+
+
 def register(commands: Commands) -> None:
     parser = commands.add_parser("detect", help="find hands and their gestures in pictures")
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="a picture in any common format")
     parser.add_argument("--model", metavar="NAME", help="hands-lite or hands-full (default: the configured one)")
     parser.add_argument("--hands", type=int, choices=(1, 2), default=2, help="how many hands to look for (default: 2)")
-    parser.add_argument(
-        "--backend", choices=("auto", "pillow", "opencv", "numpy"), help="pre-processing (default: the configured one)"
-    )
+    parser.add_argument("--backend", choices=("auto", *BACKENDS), help="pre-processing (default: pillow)")
     add_json_option(parser)
     add_config_options(parser)
     parser.set_defaults(run=run)
@@ -60,7 +61,8 @@ def _pipeline(args: argparse.Namespace) -> HandPipeline:
         hands=args.hands,
         palm_score=config.vision.palm_score,
         presence=config.vision.presence,
-        backend=args.backend or config.vision.backend,
+        # Single pictures need no speed, and so give the same numbers on every device, with OpenCV or without.
+        backend=args.backend or "pillow",
         threads=config.vision.threads,
     )
     return HandPipeline(manifest, contents, settings)

@@ -49,7 +49,12 @@ def run(args: argparse.Namespace) -> int:
         EdgeError: if the file cannot be read.
         RecordingError: if it is no recording.
     """
-    seen, difference = _compare(args)
+    from chappe.record import RecordingError
+
+    try:
+        seen, difference = _compare(args)
+    except RecordingError as error:
+        raise RecordingError(f"{args.file}: {error.message}", remedy="name a file that `--record` wrote") from error
     if args.json:
         print_json({"same": difference is None, **seen, "difference": asdict(difference) if difference else None})
     elif difference is None:
@@ -72,7 +77,7 @@ def _compare(args: argparse.Namespace) -> tuple[Counter[str], Difference | None]
         if difference:
             return seen, difference
     if not seen["steps"]:
-        raise RecordingError(f"{args.file} holds no step", remedy="record a run with `chappe run --record FILE`")
+        raise RecordingError("it holds no step")
     return seen, None
 
 

@@ -6,7 +6,6 @@ import argparse
 
 from chappe import __version__
 from chappe.cli.common import Commands, add_json_option, print_json
-from chappe.errors import Exit
 
 
 def register(commands: Commands) -> None:
@@ -21,4 +20,4 @@ def run(args: argparse.Namespace) -> int:
         print_json({"version": __version__})
     else:
         print(f"chappe {__version__}")
-    return Exit.OK
+    return 0

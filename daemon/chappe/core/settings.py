@@ -205,10 +205,10 @@ class Job(Section, frozen=True):
 
 
 class Outbox(Section, frozen=True):
-    """Bounds of what may wait for the broker."""
+    """Bounds of what may wait for the broker; all of it in memory as yet, hence small enough for a board with 512 MB."""
 
-    rows: Annotated[int, Meta(ge=1)] = 500_000
-    bytes: Annotated[int, Meta(ge=1024)] = 256 * 1024 * 1024
+    rows: Annotated[int, Meta(ge=1)] = 50_000
+    bytes: Annotated[int, Meta(ge=1024)] = 32 * 1024 * 1024
     spill: Literal["oldest", "newest"] = "oldest"
     spill_order: Literal["class", "age"] = "class"
 

@@ -77,7 +77,7 @@ class Session:
             overrides += [f"mqtt.port={broker.port}", f"device.state_dir={folder / 'state'}"]
             stack.enter_context(environment(SIMULATED))
             self._daemon = Daemon(demo_config(overrides), observe=self._observe, reload=lambda: demo_config(overrides))
-            stack.callback(self._screen.end)
+            stack.callback(self._end)
             self._screen.begin(scene(demo_config(overrides).config, self._broker_words(broker)))
             stack.enter_context(self._asking(folder / "state" / SOCKET))
             if self._stopping:
@@ -129,6 +129,10 @@ class Session:
         if self._unread is None:
             with self._while_read():
                 self._screen.observe(effects)
+
+    def _end(self) -> None:
+        with self._while_read():
+            self._screen.end()
 
     @contextmanager
     def _while_read(self) -> Iterator[None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import sys
 import threading
@@ -163,12 +164,17 @@ class LiveView:
             if document is not None:
                 self._board.learn(document)
             drawn = picture(self._board)
+        # Rich draws nothing, and says nothing, once its terminal has been closed.
+        if not self._live.console.is_terminal:
+            raise BrokenPipeError(errno.EIO, "the terminal is gone")
         self._live.update(drawn, refresh=True)
 
     def end(self) -> None:
-        self.status(None)
-        self._board = None
-        self._stack.close()
+        try:
+            self.status(None)
+        finally:
+            self._board = None
+            self._stack.close()
 
 
 @contextmanager

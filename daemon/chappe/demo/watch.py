@@ -55,7 +55,8 @@ def watch(host: str, port: int, topic: str, show: Show, *, username: str = "", p
         client.connect(host, port, keepalive=KEEPALIVE_S)
     except OSError as error:
         raise LinkError(
-            f"no broker answers at {host}:{port}: {error}", remedy="start one, or name another with --host and --port"
+            f"no broker answers at {host}:{port}: {error.strerror or error}",
+            remedy="start one, or name another with --host and --port",
         ) from error
     client.loop_forever()
     if refusals:
@@ -78,4 +79,4 @@ def _connected(client: Client, reason: Any, topic: str, refusals: list[str]) -> 
 
 def _disconnected(reason: Any, refusals: list[str]) -> None:
     if reason.is_failure and not refusals:
-        print(f"chappe: the broker is gone ({reason}); trying again", file=sys.stderr)
+        print("chappe: the broker is gone; trying again", file=sys.stderr)

@@ -28,8 +28,8 @@ RELATIVE_CHANGE = 0.3
 """Share of the noise: the mean over a cell's 300 values strays by 4.4 % of it, so chance alone gets there once in centuries."""
 MOST_NOISE = 6.0
 """Grey levels of mean absolute difference between two frames: pixel noise of 5.3. More is movement, however often it happens."""
-LEARNING = 0.1
-"""Share of the newest frame in the running noise estimate."""
+LEARNING_UP, LEARNING_DOWN = 0.1, 0.3
+"""Share of the newest frame in the running noise estimate; quicker downwards, so that one shake does not blind the gate for long."""
 SECOND = 1_000_000_000
 
 
@@ -47,7 +47,7 @@ class Gate:
         self._searched: Floats | None = None
         self._before: Floats | None = None
         self._before_ns = 0
-        self._noise = MOST_NOISE
+        self._noise: float | None = None
         self._moved = False
         self._last_ns = 0
         self._next_ns = 0
@@ -80,13 +80,16 @@ class Gate:
             self._moved = True
         elif not self._moved:
             # A change is remembered: the noise estimate that it inflates must not hide it from the next frame.
+            # Until two frames have told how much noise there is, none is assumed: rather one search too many.
+            noise = self._noise or 0.0
             change = float(difference(picture, self._searched).max())
-            self._moved = change > self._noise + max(LEAST_CHANGE, RELATIVE_CHANGE * self._noise)
+            self._moved = change > noise + max(LEAST_CHANGE, RELATIVE_CHANGE * noise)
         before, age = self._before, now_ns - self._before_ns
         self._before, self._before_ns = picture, now_ns
         if before is not None and before.shape == picture.shape and age <= SECOND:
             found = min(_median(difference(picture, before)), MOST_NOISE)
-            self._noise += LEARNING * (found - self._noise)
+            known = found if self._noise is None else self._noise
+            self._noise = known + (LEARNING_UP if found > known else LEARNING_DOWN) * (found - known)
 
 
 def samples(rgb: Frame) -> Floats:

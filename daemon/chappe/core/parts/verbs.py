@@ -15,6 +15,11 @@ from chappe.core.settings import to_data
 from chappe.core.units import SECOND, Ns
 from chappe.errors import WireError
 
+REFUSALS: Mapping[str, str] = {
+    "owner_off": "the owner switched the camera off by hand; only a hand switches it on again",
+    "disabled": 'no camera is configured (camera.source = "off")',
+}
+
 
 def verbs(context: Context, pins: Pins, eyes: Eyes, news: News) -> Mapping[str, Handler]:
     """Every verb and what it does."""
@@ -38,7 +43,7 @@ def verbs(context: Context, pins: Pins, eyes: Eyes, news: News) -> Mapping[str, 
         del now
         refusal = eyes.switch_by_request(field(body, "on", bool))
         if refusal:
-            raise WireError(refusal, "the owner switched the camera off by hand; only a hand switches it on again")
+            raise WireError(refusal, REFUSALS[refusal])
         return eyes.camera_document()
 
     def models(body: Mapping[str, Any], now: Ns) -> Any:

@@ -141,7 +141,8 @@ class Grip:
             failure = worse
         if self._desk.order != order:
             log.warning("camera: %s", failure)
-            self._desk.closed()
+            if self.retired:
+                self._desk.closed()
             return
         self._settled = order.generation
         now = self._desk.clock.now()
