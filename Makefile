@@ -20,8 +20,8 @@ help:
 	@echo 'make docs            write the generated pages again and check every link'
 	@echo 'make models          pull the hand models, 42 MB, and check them'
 	@echo 'make features        how many capabilities have passing tests, per area'
-	@echo 'make features-prove  break ten of them and see their tests fail   (ALL=1: all)'
-	@echo 'make test-brokers    the wire tests on NATS and RabbitMQ too'
+	@echo 'make features-prove  break ten of them and see their tests fail   (ALL=1: all, ID=VIS-05: that one)'
+	@echo 'make test-brokers    install the other brokers (NATS, RabbitMQ), then the wire tests'
 	@echo 'make nightly         everything above that tests, in full size'
 	@echo 'make lock            for maintainers: write the locks anew and check them   (UPGRADE=1: newest versions)'
 	@echo 'make clean           remove what was built; .venv and the models stay'
@@ -62,7 +62,7 @@ features: setup
 	@$(BIN)/python tools/features.py show
 
 features-prove: models
-	@$(BIN)/python tools/features.py prove $(if $(ALL),--all)
+	@$(BIN)/python tools/features.py prove $(ID) $(if $(ALL),--all)
 
 lock: setup
 	@tools/lock.sh $(if $(UPGRADE),--upgrade)
@@ -71,7 +71,7 @@ test-brokers: models
 	@tools/setup.sh brokers
 	@$(PYTEST) tests/wire $(ARGS)
 
-nightly: export CHAPPE_NIGHTLY = 1
+nightly: export NIGHTLY = 1
 nightly:
 	@$(MAKE) lint
 	@$(MAKE) features-prove ALL=1

@@ -235,12 +235,12 @@ def test_programs_started_by_a_test_are_broken_too(victim: Any, tmp_path: Path) 
     """The folder on PYTHONPATH and the variable break the function in a new Python; other Pythons start as ever."""
     environment = {**os.environ, "PYTHONPATH": f"{CHECKOUT / 'tools' / 'breaker'}{os.pathsep}{tmp_path}"}
     printed = functools.partial(subprocess.run, capture_output=True, text=True, check=True, cwd=tmp_path)
-    broken = {**environment, "CHAPPE_FEATURE_BREAK": "victim_module:plain"}
+    broken = {**environment, "FEATURE_BREAK": "victim_module:plain"}
     program = [sys.executable, "-c", "import victim_module; print(victim_module.plain(5))"]
     assert victim.plain(5) == 5
     assert printed(program, env=environment).stdout == "5\n"
     assert printed(program, env=broken).stdout == "None\n"
-    elsewhere = printed([sys.executable, "-S", "-c", "print(1)"], env=broken | {"CHAPPE_FEATURE_BREAK": "absent:f"})
+    elsewhere = printed([sys.executable, "-S", "-c", "print(1)"], env=broken | {"FEATURE_BREAK": "absent:f"})
     assert elsewhere.stdout == "1\n"
 
 
@@ -314,6 +314,13 @@ def test_the_proof_is_green_when_every_row_is(project: Path) -> None:
     page.write_text("| HON-01 | c | d |\n| SKP-01 | c | d |\n", encoding="utf-8")
     found = run_tool(project, "prove")
     assert "1 not proven, 1 proven" in found.stdout
+    assert found.returncode == 0
+
+
+def test_rows_can_be_chosen(project: Path) -> None:
+    """An author proves the row at hand."""
+    found = run_tool(project, "prove", "HON-01")
+    assert found.stdout.splitlines()[-1] == "1 proven"
     assert found.returncode == 0
 
 

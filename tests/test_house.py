@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import doctest
+import importlib
 import os
 import re
 import shutil
@@ -123,6 +125,19 @@ def test_nobody_sleeps() -> None:
         if isinstance(node, ast.Call) and ast.unparse(node.func) in {"time.sleep", "sleep", "asyncio.sleep"}
     ]
     assert not found, "\n".join(found)
+
+
+def modules_with_examples() -> list[str]:
+    files = (file for file in python_files(SOURCE) if ">>> " in file.read_text(encoding="utf-8"))
+    return [".".join(file.relative_to(SOURCE.parent).with_suffix("").parts).removesuffix(".__init__") for file in files]
+
+
+@pytest.mark.parametrize("name", modules_with_examples())
+def test_examples_in_the_docstrings_are_true(name: str) -> None:
+    """What a reader is shown is what a reader gets."""
+    results = doctest.testmod(importlib.import_module(name), optionflags=doctest.ELLIPSIS)
+    assert results.attempted > 0
+    assert results.failed == 0
 
 
 # ---- what is committed -----------------------------------------------------------------------------------------------

@@ -3,7 +3,8 @@
 ::
 
     python tools/features.py show            per area: how many rows have passing tests (make features)
-    python tools/features.py prove [--all]   break what the rows name and see their tests fail (make features-prove)
+    python tools/features.py prove           break what ten rows name and see their tests fail (make features-prove)
+    python tools/features.py prove --all     … every row; or the ones that are named: prove VIS-05 OPS-03
 
 A row of ``docs/capabilities.md`` is claimed by tests that carry ``@pytest.mark.feature("VIS-05", breaks="module:name")``.
 """
@@ -276,14 +277,18 @@ def _belongs(nodeid: str, tests: Iterable[str]) -> bool:
     return any(test_of(nodeid) == test or nodeid.startswith(f"{test}::") for test in tests)
 
 
-def prove(root: Path, *, everything: bool, count: int) -> int:
-    """Draw rows, prove them, print a table; 1 if a row survived or could not be judged."""
+def prove(root: Path, *, chosen: Sequence[str], everything: bool, count: int) -> int:
+    """Draw rows (or take the chosen ones), prove them, print a table; 1 if a row survived or could not be judged."""
     known = {row.id for row in read_rows(root / "docs/capabilities.md")}
     claims = [claim for claim in scan_tests(root) if claim.breaks and claim.id in known]
-    commit = head(root)
     ids = sorted({claim.id for claim in claims})
-    drawn = ids if everything else draw(ids, commit, count)
-    print(f"{len(drawn)} of {len(ids)} rows that name what they rest on, drawn by {commit}")
+    if chosen:
+        drawn, how = [name for name in ids if name in chosen], "chosen"
+    elif everything:
+        drawn, how = ids, "all"
+    else:
+        drawn, how = draw(ids, head(root), count), f"drawn by {head(root)}"
+    print(f"{len(drawn)} of {len(ids)} rows that name what they rest on ({how})", flush=True)
     verdicts = []
     for verdict in prove_claims([claim for claim in claims if claim.id in drawn], root):
         verdicts.append(verdict)
@@ -379,12 +384,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("show", help="per area, how many rows have passing tests")
     proving = commands.add_parser("prove", help="break what the rows name and see their tests fail")
+    proving.add_argument("ids", nargs="*", metavar="ID", help="these rows (default: a draw by the commit's hash)")
     proving.add_argument("--all", action="store_true", help="every row instead of a draw")
     proving.add_argument("--count", type=int, default=10, help="how many rows are drawn (default: 10)")
     options = parser.parse_args(arguments)
     if options.command == "show":
         return show(options.root)
-    return prove(options.root, everything=options.all, count=options.count)
+    return prove(options.root, chosen=options.ids, everything=options.all, count=options.count)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,5 @@ export TMPDIR=$PWD/build/tmp
 mkdir -p "$TMPDIR"
 
 if .venv/bin/chappe models verify --dir models >/dev/null 2>&1; then exit 0; fi
-echo "models: pulling the hand models into models/ (a download of 42 MB, once)"
 .venv/bin/chappe models pull --dir models
 .venv/bin/chappe models verify --dir models >/dev/null

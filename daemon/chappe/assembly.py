@@ -90,11 +90,7 @@ class Assembly:
         self._topics = Topics(self._config.mqtt.prefix, self._config.device.id)
         self._slot = FrameSlot()
         self._parts: dict[str, Part] = {}
-        self._offset = 0
-        self._synced = False
-        self._zone_s = 0
-        self._looked = Ns(0)
-        self._stuck_parts: set[str] = set()
+        self._lookout = Lookout(clock, self._config.site.timezone)
         self._makers: Mapping[str, Callable[[], Part | None]] = {
             "store": lambda: Store(self.folder, self._clock, self._inbox.put),
             "gpio": self._gpio,
@@ -222,13 +218,13 @@ class Assembly:
         store = self._parts["store"]
         assert isinstance(store, Store)
         data, digest = plain(self._config)
-        self._look_at_clock(self._clock.now())
+        self._lookout.look(self._clock.now())
         return Started(
             at=self._clock.now(),
             boot=self._boot,
             wall=self._clock.wall(),
-            synced=self._synced,
-            zone_s=self._zone_s,
+            synced=self._lookout.synced,
+            zone_s=self._lookout.zone_s,
             config=data,
             config_hash=digest,
             version=__version__,
@@ -236,44 +232,60 @@ class Assembly:
             facts={"python": platform.python_version(), "machine": platform.machine(), "platform": sys.platform},
         )
 
-    # ── what nobody else watches ─────────────────────────────────────────────────────────────────────────────────────
-
     def watch(self, now: Ns) -> list[Event]:
-        """Look at the clock, and at sensors that do not return; called in every pass of the loop."""
+        """Look after what nobody else watches; called in every pass of the loop, at the latest at `look_at`."""
         sensors: Any = self._parts.get("sensors")
         due = sensors.check(now) if sensors is not None else None
         self.look_at = Ns(now + LOOK_EVERY) if due is None else min(due, Ns(now + LOOK_EVERY))
-        if now - self._looked < LOOK_EVERY:
-            return []
-        return [*self._stuck(now), *self._clock_changes(now)]
+        events = self._lookout.look(now)
+        scheduler: Any = self._parts.get("scheduler")
+        if scheduler is not None and any(isinstance(event, ClockChanged) for event in events):
+            scheduler.clock_changed()
+        return events
 
-    def _stuck(self, now: Ns) -> list[Event]:
-        """A worker that does not come back from a step is a fault, which ends when it does."""
+
+class Lookout:
+    """Sees what no part sees of itself: a worker that does not come back, and a clock that is stepped.
+
+    Args:
+        clock: the clock.
+        zone: IANA name of local time, empty for the system's.
+    """
+
+    def __init__(self, clock: Clock, zone: str) -> None:
+        self.synced = False
+        self.zone_s = 0
+        self._clock = clock
+        self._zone = zone
+        self._offset = 0
+        self._looked: Ns | None = None
+        self._stuck: set[str] = set()
+
+    def look(self, now: Ns) -> list[Event]:
+        """What has changed; at most once a second anything is looked at."""
+        if self._looked is not None and now - self._looked < LOOK_EVERY:
+            return []
+        self._looked = now
+        return [*self._workers(now), *self._clock_changes(now)]
+
+    def _workers(self, now: Ns) -> list[Event]:
         names = set(stuck(now, STUCK_AFTER))
-        begun, over = names - self._stuck_parts, self._stuck_parts - names
-        self._stuck_parts = names
+        begun, over = sorted(names - self._stuck), sorted(self._stuck - names)
+        self._stuck = names
+        message = f"has not come back from a call for {STUCK_AFTER // SECOND} s"
         return [
-            *(Faulted(at=now, part=name, code="stuck", message=f"{name} has not come back from a call") for name in sorted(begun)),
-            *(Healed(at=now, part=name, code="stuck") for name in sorted(over)),
+            *(Faulted(at=now, part=name, code="stuck", message=f"{name} {message}") for name in begun),
+            *(Healed(at=now, part=name, code="stuck") for name in over),
         ]
 
     def _clock_changes(self, now: Ns) -> list[Event]:
-        if not self._look_at_clock(now):
+        wall = self._clock.wall()
+        offset = wall - self._clock.now()
+        synced, zone_s = host.clock_synced(), host.zone_offset(self._zone, wall)
+        if abs(offset - self._offset) < CLOCK_STEP and (synced, zone_s) == (self.synced, self.zone_s):
             return []
-        scheduler: Any = self._parts.get("scheduler")
-        if scheduler is not None:
-            scheduler.clock_changed()
-        return [ClockChanged(at=now, wall=self._clock.wall(), synced=self._synced, zone_s=self._zone_s)]
-
-    def _look_at_clock(self, now: Ns) -> bool:
-        """Whether the wall clock was stepped, became synchronised, or local time moved, since the last look."""
-        self._looked = now
-        offset = self._clock.wall() - self._clock.now()
-        synced, zone_s = host.clock_synced(), host.zone_offset(self._config.site.timezone, self._clock.wall())
-        changed = abs(offset - self._offset) >= CLOCK_STEP or (synced, zone_s) != (self._synced, self._zone_s)
-        if changed:
-            self._offset, self._synced, self._zone_s = offset, synced, zone_s
-        return changed
+        self._offset, self.synced, self.zone_s = offset, synced, zone_s
+        return [ClockChanged(at=now, wall=wall, synced=synced, zone_s=zone_s)]
 
 
 class Mqtt:

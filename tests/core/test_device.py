@@ -121,7 +121,7 @@ WAVE = '[sensors.wave]\ndriver = "simulated"\nwave = "counter"\nevery = "250ms"\
 
 
 @pytest.mark.feature("ELI-01", breaks="chappe.core.elision.elider:Elider.expire")
-@pytest.mark.feature("ELI-02", breaks="chappe.core.elision.values:Slot.tell")
+@pytest.mark.feature("ELI-02", breaks="chappe.core.elision.values:Slot.summary")
 def test_forty_messages_at_4_hz_give_eleven_and_say_what_they_left_out() -> None:
     tower = Tower(WAVE.format('policy = "latest", every = "1s"').replace("250ms", "1d"))
     tower.link_up()

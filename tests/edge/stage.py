@@ -17,6 +17,9 @@ from chappe.testing import ManualClock
 
 E = TypeVar("E", bound=Event)
 
+ENDLESS = 10_000
+"""So many steps at one moment are a loop."""
+
 
 @dataclass
 class Actor:
@@ -35,6 +38,7 @@ class Stage:
         self.clock = ManualClock()
         self.events: list[Event] = []
         self._actors: list[Actor] = []
+        self._in_place = 0
 
     @property
     def now(self) -> Ns:
@@ -63,6 +67,8 @@ class Stage:
         """Let time pass until `until`; steps due exactly then run too."""
         while (actor := self._next(until)) is not None:
             assert actor.due is not None
+            self._in_place = self._in_place + 1 if actor.due <= self.now else 0
+            assert self._in_place < ENDLESS, f"time stands still at {self.now}"
             self.clock.set(Ns(max(self.now, actor.due)))
             actor.busy, actor.woken = True, False
             actor.due = actor.step(self.now)

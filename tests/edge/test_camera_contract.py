@@ -123,8 +123,9 @@ class Loop(Stage):
                     self.faults.append((self.now / SECOND, decision.code))
                 case Heal():
                     self.heals.append((self.now / SECOND, decision.code))
-        for wake in self._wakes:
-            wake()
+        if decisions:
+            for wake in self._wakes:
+                wake()
 
 
 class Time:
@@ -331,7 +332,7 @@ FIRST = {
     "raises": {"camera_failed"},
     "repeats one buffer": {"camera_stalled"},
     "wrong size": {"camera_format"},
-    "never returns": {"camera_stalled", "camera_hung"},
+    "never returns": {"camera_stalled", "camera_hung", "camera_failed"},
     "disappears": {"camera_missing", "camera_failed"},
 }
 
@@ -344,7 +345,7 @@ def test_a_fault_is_told_and_heals_when_the_device_works_again(rig: Rig, wrong: 
     last = max(at for at in loop.frames if at <= BREAK)
     began = loop.faults[0][0]
     stalled = "camera_stalled" in FIRST[wrong]
-    assert began == last + 5.0 if stalled else began <= BREAK + 0.2
+    assert began == last + 5.0 if stalled else began <= BREAK + 1.2
     assert {code for at, code in loop.faults if at == began} <= FIRST[wrong]
     assert not [at for at in loop.frames if began < at < MEND]
     assert len(loop.starts) > 2
@@ -368,26 +369,25 @@ def test_a_call_that_does_not_return_is_left_behind_and_told(rig: Rig) -> None:
     """Restarts go on beside it and find the device in use; the lamp stays lit all the time, as the old call still has the camera."""
     loop = rig.time.loop = rig.loop()
     dark: list[float] = []
+    hung: list[int] = []
 
     def look(now: Ns) -> Ns:
-        if not rig.lamp.lit:
+        if now > SECOND and not rig.lamp.lit:
             dark.append(now / SECOND)
         return Ns(now + SECOND // 4)
 
     loop.begin()
-    loop.at(BREAK, lambda: rig.go("never returns"))
-    loop.at(MEND, lambda: rig.go(""))
-    loop.run(BREAK * SECOND)  # type: ignore[arg-type]
     loop.add(look)
-    loop.run(29 * SECOND)
-    assert dark == []
-    assert loop.edge.hung_for(loop.now) > 20 * SECOND
-    codes = [code for _, code in loop.faults]
-    assert codes[:2] in (["camera_stalled", "camera_hung"], ["camera_hung", "camera_stalled"])
-    assert codes.count("camera_hung") == 1
+    loop.at(BREAK, lambda: rig.go("never returns"))
+    loop.at(29.0, lambda: hung.append(loop.edge.hung_for(loop.now)))
+    loop.at(MEND, lambda: rig.go(""))
     loop.run(100 * SECOND)
+    codes = [code for _, code in loop.faults]
+    assert sorted(codes) == ["camera_failed", "camera_hung", "camera_stalled"]
+    assert [at for at in dark if at < MEND] == []
+    assert hung[0] > 23 * SECOND
     assert loop.edge.hung_for(loop.now) < SECOND
-    assert ("camera_hung" in [code for _, code in loop.heals]) is True
+    assert loop.heals[0][1] == "camera_hung"
     assert loop.watch.phase is State.OPEN
 
 
@@ -401,12 +401,12 @@ def test_switched_off_while_it_hangs(rig: Rig) -> None:
         assert loop.watch.turn(False, "owner", loop.now) is None
         loop._wake_engine()
 
+    states: list[tuple[bool, State]] = []
     loop.at(20.0, switch_off)
+    loop.at(29.0, lambda: states.append((rig.lamp.lit, loop.watch.phase)))
     loop.at(MEND, lambda: rig.go(""))
-    loop.run(29 * SECOND)
-    assert rig.lamp.lit
-    assert loop.watch.phase is State.CLOSING
     loop.run(100 * SECOND)
+    assert states == [(True, State.CLOSING)]
     assert not rig.lamp.lit
     assert not rig.open
     assert loop.watch.phase is State.OFF
@@ -426,7 +426,7 @@ def test_pictures_that_vanish_and_come_back(tmp_path: Path) -> None:
     loop.at(BREAK, (tmp_path / "a.png").unlink)
     loop.at(MEND, fill)
     loop.run(100 * SECOND)
-    assert [code for _, code in loop.faults if code != "camera_picture"] == ["camera_format", "camera_missing"]
+    assert [code for _, code in loop.faults if code != "camera_picture"] == ["camera_missing"]
     assert {code for _, code in loop.faults} == {code for _, code in loop.heals}
     assert loop.watch.phase is State.OPEN
 

@@ -150,7 +150,7 @@ def test_a_request_with_a_response_topic_is_answered_only_there_with_its_correla
     assert tower.end() == 0
 
 
-@pytest.mark.feature("MQT-01", breaks="chappe.edge.mqtt.versions:Versions.refused")
+@pytest.mark.feature("MQT-01", breaks="chappe.edge.mqtt.versions:Versions.failed")
 def test_a_broker_that_refuses_mqtt_5_is_spoken_to_in_3_1_1_and_info_says_so(amqtt: LocalBroker, daemon: Make) -> None:
     tower = daemon(TICK, amqtt.port)
     assert tower.wait_for("link", status="online")["protocol"] == "3.1.1"

@@ -224,9 +224,10 @@ def other_python(checkout: Path) -> Path:
 
 
 def answers_of(python: Path | str, name: str, files: list[str], checkout: Path) -> dict[str, dict[str, list[float]]]:
+    path = os.environ.get("PYTHONPATH", "")
     done = subprocess.run(
         [python, "-c", COMPARE, name, *files],
-        env={**os.environ, "PYTHONPATH": str(checkout / "daemon")},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [str(checkout / "daemon"), path]))},
         capture_output=True,
         text=True,
         check=False,

@@ -13,7 +13,8 @@ import os
 from types import FunctionType
 from typing import Any
 
-VARIABLE = "CHAPPE_FEATURE_BREAK"
+# Not CHAPPE_…: those are a layer of the configuration, and tests clear them.
+VARIABLE = "FEATURE_BREAK"
 
 
 def find_function(target: str) -> FunctionType:

@@ -8,7 +8,7 @@ module      what it looks at
 ==========  =========================================================
 `.machine`  Python, the configuration, the state folder, clock, daemon
 `.broker`   the way to the broker
-`.devices`  runtime, models, camera, pins, sensors, jobs, elision
+`.devices`  runtime, models, camera, pins, sensors, elision
 ==========  =========================================================
 """
 
@@ -37,7 +37,6 @@ ITEMS: tuple[Item, ...] = (
     Item("privacy", "the lamp that shows that the camera is open", devices.privacy),
     Item("gpio", "the pins of lamps, buttons and outputs", devices.gpio),
     Item("sensors", "one reading of each sensor", devices.sensors),
-    Item("jobs", "the times of jobs", devices.jobs),
     Item("elision", "policies that may lose a final value", devices.elision),
 )
 

@@ -10,7 +10,6 @@ from chappe.checks.terms import LIVE, Answer, Subject
 from chappe.core.streams import all_specs
 from chappe.edge.gpio import pin_factory
 from chappe.edge.models import PULL_REMEDY, load_manifests, manifest_of, search_dirs, verify
-from chappe.edge.scheduler import validate_job
 from chappe.edge.sensors import read_once
 from chappe.edge.sources import probe
 from chappe.errors import EdgeError, SensorError
@@ -101,16 +100,6 @@ def sensors(subject: Subject) -> Answer:
     if bad:
         return "fail", "\n".join(bad), "; ".join(filter(None, dict.fromkeys(remedies))) or "check the wiring and `path`"
     return "pass", ", ".join(good)
-
-
-def jobs(subject: Subject) -> Answer:
-    config = subject.config
-    if not config.jobs:
-        return "skip", "no job is configured"
-    wrong = [str(one) for name, job in config.jobs.items() for one in validate_job(job, config.site, f"jobs.{name}")]
-    if wrong:
-        return "fail", "\n".join(wrong), "correct these times"
-    return "pass", ", ".join(config.jobs)
 
 
 def elision(subject: Subject) -> Answer:

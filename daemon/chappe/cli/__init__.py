@@ -50,6 +50,8 @@ def run(argv: Sequence[str]) -> int:
         return 2
     try:
         code: int = args.run(args)
+        # What waits in the buffer can still fail, and at exit nobody could answer for it.
+        sys.stdout.flush()
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the last place: told, and turned into an exit code
         from chappe.cli.failure import code_of
 

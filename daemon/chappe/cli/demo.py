@@ -9,10 +9,9 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from chappe.cli.common import Commands, add_json_option, print_json
+from chappe.cli.common import Commands, add_json_option, file_path, print_json
 from chappe.cli.daemon import json_lines, serve, start_logging
 from chappe.errors import Exit
 
@@ -31,7 +30,7 @@ def register(commands: Commands) -> None:
     )
     demo.add_argument(
         "--camera",
-        type=Path,
+        type=file_path,
         metavar="PLACE",
         help="your pictures: a folder or a pattern; or a webcam like /dev/video0",
     )

@@ -7,10 +7,12 @@ memory; the store that makes rows durable is a consequence of the same decisions
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Literal
+from itertools import chain
+from typing import Any
 
 import msgspec
 
+from chappe.core.bounds import Bounds
 from chappe.core.effects import Publish
 from chappe.core.envelope import Envelope, to_json
 from chappe.core.events import Ack
@@ -19,24 +21,8 @@ from chappe.core.settings import Outbox as Limits
 from chappe.core.streams import Spec
 from chappe.core.topics import Topics
 from chappe.core.units import SECOND, Ns
+from chappe.core.verdicts import judge, pause
 
-Verdict = Literal["done", "retry", "held", "dead"]
-
-# Reason codes of a PUBACK (MQTT 5.0 section 3.4.2.1) and what becomes of the message. Codes not named are retried five times.
-VERDICTS: Mapping[int, tuple[Verdict, str]] = {
-    0x00: ("done", ""),
-    0x10: ("done", "no_subscriber"),
-    0x80: ("retry", "unspecified"),
-    0x83: ("retry", "implementation_specific"),
-    0x87: ("held", "not_authorized"),
-    0x90: ("dead", "topic_name_invalid"),
-    0x95: ("dead", "too_large"),
-    0x97: ("retry", "quota_exceeded"),
-    0x99: ("dead", "payload_format_invalid"),
-}
-ATTEMPTS = 5
-RETRY_AT_MOST = 60 * SECOND
-PROTECTED_PRIORITY = 8
 # Envelope, topic and MQTT header of a message, about; only bounds the outbox.
 OVERHEAD = 120
 
@@ -87,11 +73,11 @@ class Outbox:
         self.online = False
         self._boot = boot
         self._topics = topics
-        self._limits = limits
         self._stamp = stamp
         self._token = token
         self._tokens: dict[int, Lane] = {}
         self._order = sorted(self.lanes.values(), key=lambda lane: -lane.spec.priority)
+        self._bounds = Bounds(limits, self._totals, self._order)
         # Most events touch no stream: what has not been touched is not looked through again.
         self._due: Ns | None = None
         self._due_known = True
@@ -104,7 +90,7 @@ class Outbox:
         self._touch()
         lane = self.lanes[stream]
         lane.produce(data, now, key=key, model=model, offline=not self.online)
-        self._bound(lane)
+        self._bounds.hold(lane, online=self.online)
 
     def overload(self, stream: str, n: int) -> None:
         """`n` values of `stream` were turned away at the inbox: they count, take numbers, and are disclosed."""
@@ -115,32 +101,6 @@ class Outbox:
     def _touch(self) -> None:
         self._due_known = False
         self.worth_a_look = True
-
-    def _bound(self, lane: Lane) -> None:
-        if lane.spec.class_ == "transient" and not self.online:
-            while lane.rows:
-                lane.drop(0, "offline")
-        while self._over() and (victim := self._victim(lane)) is not None:
-            chosen, index = victim
-            chosen.drop(index, "spilled")
-
-    def _over(self) -> bool:
-        return self._totals.rows > self._limits.rows or self._totals.bytes > self._limits.bytes
-
-    def _victim(self, newest: Lane) -> tuple[Lane, int] | None:
-        """Which row gives way: `latest` before `log`, low priority before high, alarms last, rows in flight never."""
-        choices = [(lane, index) for lane in self._order if (index := lane.spillable()) is not None]
-        if not choices:
-            return None
-        if self._limits.spill == "newest" and newest.rows and newest.rows[-1].payload is None:
-            return newest, len(newest.rows) - 1
-        return min(choices, key=lambda choice: self._worth(choice[0], choice[0].rows[choice[1]]))
-
-    def _worth(self, lane: Lane, row: Row) -> tuple[bool, bool, int, int]:
-        protected = lane.spec.priority >= PROTECTED_PRIORITY
-        if self._limits.spill_order == "age":
-            return protected, False, 0, row.accepted
-        return protected, lane.spec.class_ != "latest", lane.spec.priority, row.accepted
 
     # ── the link ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -176,20 +136,18 @@ class Outbox:
         return refused
 
     def _judge(self, lane: Lane, item: Ack, now: Ns) -> str:
-        unknown: tuple[Verdict, str] = ("done", "") if item.code < 0x80 else ("retry", f"0x{item.code:02x}")
-        verdict, reason = VERDICTS.get(item.code, unknown)
+        row = lane.flying[item.token]
+        verdict, reason = judge(item.code, row.attempts + 1)
         if verdict == "done":
             lane.delivered(item.token)
             return ""
-        row = lane.flying[item.token]
         row.attempts += 1
-        if verdict == "dead" or (item.code not in VERDICTS and row.attempts >= ATTEMPTS):
+        if verdict == "dead":
             lane.bury(item.token, reason)
             return reason
         lane.take_back(item.token)
         lane.refusals += 1
-        pause = RETRY_AT_MOST if verdict == "held" else min(RETRY_AT_MOST, SECOND << min(lane.refusals - 1, 6))
-        lane.blocked_until = Ns(now + pause)
+        lane.blocked_until = Ns(now + pause(verdict, lane.refusals))
         return reason
 
     # ── out ──────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -222,7 +180,8 @@ class Outbox:
         row = lane.hand_over(token)
         self._tokens[token] = lane
         if row.payload is None:
-            row.payload = self._render(lane, row)
+            lane.book.late += row.offline
+            row.payload = _render(self._boot, row, self._stamp(row.at))
         left = max(1, -(-(row.accepted + lane.spec.expiry - now) // SECOND))
         return Publish(
             token=token,
@@ -230,24 +189,6 @@ class Outbox:
             payload=row.payload,
             qos=0 if lane.spec.class_ == "transient" else 1,
             expiry_s=left,
-        )
-
-    def _render(self, lane: Lane, row: Row) -> bytes:
-        stamp = self._stamp(row.at)
-        if row.offline:
-            lane.book.late += 1
-        return to_json(
-            Envelope(
-                boot=self._boot,
-                seq=row.seq,
-                at=stamp.at,
-                synced=stamp.synced,
-                data=row.data,
-                elided=row.elided,
-                late=row.offline,
-                lost=row.lost,
-                model=row.model,
-            )
         )
 
     # ── time ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -268,7 +209,7 @@ class Outbox:
         for lane in self._order:
             if lane.elider is not None and (due := lane.elider.due()) is not None and due <= now:
                 lane.settle(lane.elider.expire(now), now, offline=not self.online)
-                self._bound(lane)
+                self._bounds.hold(lane, online=self.online)
             lane.expired(now)
             if lane.blocked_until is not None and lane.blocked_until <= now:
                 lane.blocked_until = None
@@ -294,14 +235,28 @@ class Outbox:
 
     def depth(self, now: Ns) -> Depth:
         """What waits."""
-        oldest = min((lane.rows[0].accepted for lane in self._order if lane.rows), default=now)
-        flying = min((row.accepted for lane in self._order for row in lane.flying.values()), default=now)
-        return Depth(
-            depth=self._totals.rows,
-            bytes=self._totals.bytes,
-            oldest_s=(now - min(oldest, flying)) / SECOND,
-            dead=sum(len(lane.dead) for lane in self._order),
+        waiting = (lane.rows[0] for lane in self._order if lane.rows)
+        flying = (row for lane in self._order for row in lane.flying.values())
+        oldest = min((row.accepted for row in chain(waiting, flying)), default=now)
+        dead = sum(len(lane.dead) for lane in self._order)
+        return Depth(self._totals.rows, self._totals.bytes, (now - oldest) / SECOND, dead)
+
+
+def _render(boot: str, row: Row, stamp: Stamp) -> bytes:
+    """A row's message, made once and repeated byte for byte."""
+    return to_json(
+        Envelope(
+            boot=boot,
+            seq=row.seq,
+            at=stamp.at,
+            synced=stamp.synced,
+            data=row.data,
+            elided=row.elided,
+            late=row.offline,
+            lost=row.lost,
+            model=row.model,
         )
+    )
 
 
 def _size(data: Mapping[str, Any]) -> int:

@@ -58,7 +58,12 @@ def watch(host: str, port: int, topic: str, show: Show, *, username: str = "", p
             f"no broker answers at {host}:{port}: {error.strerror or error}",
             remedy="start one, or name another with --host and --port",
         ) from error
-    client.loop_forever()
+    try:
+        client.loop_forever()
+    finally:
+        link = client.socket()
+        if link is not None:
+            link.close()
     if refusals:
         raise LinkError(
             f"the broker at {host}:{port} refuses: {refusals[0]}", remedy="check --username and its password"

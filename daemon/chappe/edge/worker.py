@@ -129,5 +129,6 @@ class Worker:
         if len(self._bugs) >= BUGS_BEFORE_OFF:
             log.error("%s is left off until the daemon restarts: %d bugs in a minute", self.name, len(self._bugs))
             self._stopping.set()
+            self._wake.set()
             return None
         return Ns(now + SECOND)

@@ -75,21 +75,27 @@ class Gate:
         return True
 
     def _look(self, picture: Floats, now_ns: int) -> None:
-        """Note a change since the last search, then learn the noise."""
+        """Note a change since the last search, and learn the noise."""
+        found = self._noise_of(picture, now_ns)
+        if self._noise is None:
+            self._noise = found
         if self._searched is None or self._searched.shape != picture.shape:
             self._moved = True
         elif not self._moved:
             # A change is remembered: the noise estimate that it inflates must not hide it from the next frame.
-            # Until two frames have told how much noise there is, none is assumed: rather one search too many.
             noise = self._noise or 0.0
             change = float(difference(picture, self._searched).max())
             self._moved = change > noise + max(LEAST_CHANGE, RELATIVE_CHANGE * noise)
+        if self._noise is not None and found is not None:
+            self._noise += (LEARNING_UP if found > self._noise else LEARNING_DOWN) * (found - self._noise)
+
+    def _noise_of(self, picture: Floats, now_ns: int) -> float | None:
+        """The noise between this frame and the one before; None if that was long ago or of another shape."""
         before, age = self._before, now_ns - self._before_ns
         self._before, self._before_ns = picture, now_ns
-        if before is not None and before.shape == picture.shape and age <= SECOND:
-            found = min(_median(difference(picture, before)), MOST_NOISE)
-            known = found if self._noise is None else self._noise
-            self._noise = known + (LEARNING_UP if found > known else LEARNING_DOWN) * (found - known)
+        if before is None or before.shape != picture.shape or age > SECOND:
+            return None
+        return min(_median(difference(picture, before)), MOST_NOISE)
 
 
 def samples(rgb: Frame) -> Floats:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from chappe.core.context import Context
-from chappe.core.effects import SampleHost
 from chappe.core.parts.eyes import Eyes
 from chappe.core.parts.news import News
 from chappe.core.parts.pins import IDENTIFY_FOR, Pins
@@ -17,22 +16,12 @@ from chappe.errors import WireError
 
 REFUSALS: Mapping[str, str] = {
     "owner_off": "the owner switched the camera off by hand; only a hand switches it on again",
-    "disabled": 'no camera is configured (camera.source = "off")',
+    "disabled": "no camera is configured (camera.source is off)",
 }
 
 
 def verbs(context: Context, pins: Pins, eyes: Eyes, news: News) -> Mapping[str, Handler]:
     """Every verb and what it does."""
-
-    def status(body: Mapping[str, Any], now: Ns) -> Any:
-        del body, now
-        context.emit(SampleHost())
-        return news.status_document()
-
-    def health(body: Mapping[str, Any], now: Ns) -> Any:
-        del body, now
-        context.emit(SampleHost())
-        return news.health_document()
 
     def identify(body: Mapping[str, Any], now: Ns) -> Any:
         del body, now
@@ -43,22 +32,24 @@ def verbs(context: Context, pins: Pins, eyes: Eyes, news: News) -> Mapping[str, 
         del now
         refusal = eyes.switch_by_request(field(body, "on", bool))
         if refusal:
-            raise WireError(refusal, REFUSALS[refusal])
+            raise WireError(refusal, REFUSALS.get(refusal, refusal))
         return eyes.camera_document()
 
-    def models(body: Mapping[str, Any], now: Ns) -> Any:
-        del body, now
-        return list(eyes.listing)
-
-    def config_get(body: Mapping[str, Any], now: Ns) -> Any:
-        del body, now
-        return to_data(context.config)
-
     return {
-        "status": status,
-        "health": health,
+        "status": _tell(news.status_document),
+        "health": _tell(news.health_document),
+        "models": _tell(lambda: list(eyes.listing)),
+        "config-get": _tell(lambda: to_data(context.config)),
         "identify": identify,
         "camera": camera,
-        "models": models,
-        "config-get": config_get,
     }
+
+
+def _tell(document: Callable[[], Any]) -> Handler:
+    """A verb that only tells, and asks for nothing."""
+
+    def tell(body: Mapping[str, Any], now: Ns) -> Any:
+        del body, now
+        return document()
+
+    return tell

@@ -111,6 +111,7 @@ class Desk:
         self._lock = threading.Lock()
         self._frames = 0
         self._last_at = Ns(0)
+        self._stamp: int | None = None
         self._told = (0, 0)
         self._told_at: Ns | None = None
         self._lost = 0
@@ -122,6 +123,12 @@ class Desk:
             self._told_at = None
             if not opened:
                 self._slot.clear()
+
+    def is_new(self, stamp: int | None) -> bool:
+        """Whether a buffer is another one than the last; a device that has frozen may hand out its last one after a restart too."""
+        same = stamp is not None and stamp == self._stamp
+        self._stamp = stamp
+        return not same
 
     def hand_over(self, order: Order, pixels: Pixels, at: Ns) -> None:
         """Put a frame into the slot, unless the order it was captured for is over."""

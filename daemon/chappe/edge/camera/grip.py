@@ -47,7 +47,7 @@ class Grip:
         self._source: Source | None = None
         self._order = Order()
         self._settled = 0
-        self._stamp: int | None = None
+        self._due = Ns(0)
         self._buggy = False
         self._fate = threading.Lock()
         self.retired = False
@@ -82,40 +82,38 @@ class Grip:
     def _take(self, order: Order, now: Ns) -> Ns | None:
         if self._source is None:
             self._open(order)
-            due: Ns | None = now
-        else:
+        elif now >= self._due:  # who was woken for something else does not read before it is time
             with self._call("read"):
                 reading = self._source.read(now)
-            due = self._use(self._source, reading) if self._desk.order == order else now
+            if self._desk.order == order:
+                self._use(self._source, reading)
         if self._desk.order != order:
             self._obey(self._desk.order)  # at once: a thread that was left behind gets no other step
-        return due
+            return now
+        return self._due if self._source is not None else None
 
     def _open(self, order: Order) -> None:
         source = self._make(self._settings, self._desk.clock)
         self._desk.light.enter(needed=source.live)
         self.empty.clear()
-        self._source, self._order, self._stamp = source, order, None
+        self._source, self._order, self._due = source, order, self._desk.clock.now()
         with self._call("open"):
             source.open()
         if self._desk.order == order:
             (width, height), now = source.size, self._desk.clock.now()
             self._desk.post(CameraOpened(at=now, source=self._settings.source, width=width, height=height))
 
-    def _use(self, source: Source, reading: Reading) -> Ns | None:
-        now = self._desk.clock.now()
+    def _use(self, source: Source, reading: Reading) -> None:
+        now, self._due = self._desk.clock.now(), reading.due
         for trouble in reading.troubles:
             self._tell(trouble, now)
-        if reading.pixels is not None and (reading.stamp is None or reading.stamp != self._stamp):
+        if reading.pixels is not None and self._desk.is_new(reading.stamp):
             _check(reading.pixels, source)
-            self._stamp = reading.stamp
             self._desk.hand_over(self._order, reading.pixels, now if reading.at is None else reading.at)
             self._recover(now)
         self._desk.pulse(last=reading.over)
-        if not reading.over:
-            return reading.due
-        self._finish()
-        return None
+        if reading.over:
+            self._finish()
 
     def _tell(self, trouble: Trouble, now: Ns) -> None:
         if trouble.healed:

@@ -86,8 +86,9 @@ class Dial:
         with self._lock:
             self._cancelled = True
             if self._sock is not None:
-                # Ends a connect or handshake that waits; closing alone would not wake it.
-                # Not SSLSocket's own shutdown: that takes the TLS object away under the other thread's hands.
+                # No timeout: a connect that is about to wait does not. Shutdown: one that waits, or a handshake, ends; closing would
+                # not wake it. Not SSLSocket's own: that takes the TLS object away under the other thread's hands.
+                self._sock.settimeout(0)
                 with contextlib.suppress(OSError):
                     socket.socket.shutdown(self._sock, socket.SHUT_RDWR)
 
@@ -149,16 +150,16 @@ class Dial:
         raise _DialError(_unreachable(problem, f"{host}:{port}")) from problem
 
     def _adopt(self, sock: socket.socket) -> socket.socket:
-        with self._lock:
-            if self._sock is not None and self._sock is not sock:
-                self._sock.close()
-            self._sock = sock
-            if self._cancelled:
-                raise _DialError(Failure("off", "cancelled"))
         sock.settimeout(self._timeout_s)
         if sock.family in (socket.AF_INET, socket.AF_INET6):
             # A batch is one write already; waiting for the peer's delayed ACK would only add 40 ms to the next.
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        with self._lock:
+            if self._sock is not None:
+                self._sock.close()
+            self._sock = sock
+            if self._cancelled:
+                raise _DialError(Failure("off", "cancelled"))
         return sock
 
     @property

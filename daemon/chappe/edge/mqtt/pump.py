@@ -72,6 +72,7 @@ class Pump:
         self._herald = Herald(post)
         self._versions = Versions(settings.version)
         self._dial: Dial | None = None
+        self._last_dial: Dial | None = None
         self._session: Session | None = None
         self._retry_at: Ns = Ns(0)
         self._wanted = True
@@ -87,10 +88,9 @@ class Pump:
 
     def release(self, timeout_s: float) -> None:
         """Let go of everything; only when the thread has ended."""
-        dial = self._dial
         self._drop()
-        if dial is not None:
-            dial.join(timeout_s)
+        if self._last_dial is not None:
+            self._last_dial.join(timeout_s)
         self._selector.close()
         self.mailbox.close()
 
@@ -162,13 +162,14 @@ class Pump:
     # ── connecting ───────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _call(self) -> None:
-        self._dial = Dial(
+        dial = Dial(
             self._settings,
             password=self._password,
             clock=self._clock,
             done=lambda dial, outcome: self.mailbox.put(Answer(dial, outcome)),
         )
-        self._dial.start()
+        self._dial = self._last_dial = dial
+        dial.start()
 
     def _answered(self, answer: Answer, now: Ns) -> None:
         outcome = answer.outcome
