@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from chappe.core.settings import Camera
-from chappe.core.units import MILLISECOND, Ns
+from chappe.core.units import Ns
 from chappe.edge.host import Clock
+from chappe.edge.slot import Grid
 from chappe.edge.sources import Reading, Trouble
 from chappe.errors import CameraError, EdgeError
 
@@ -47,11 +48,11 @@ class Puppet:
         held: sources that have it open.
     """
 
-    def __init__(self, *, live: bool = True, period: int = 100 * MILLISECOND) -> None:
+    def __init__(self, *, live: bool = True, rate_hz: float = 10.0) -> None:
         self.log: list[str] = []
         self.lamp = Lamp(self.log)
         self.live = live
-        self.period = period
+        self.rate_hz = rate_hz
         self.size = self.frame_size = SIZE
         self.fail: dict[str, Exception] = {}
         self.during: dict[str, Callable[[], object]] = {}
@@ -77,6 +78,7 @@ class PuppetSource:
     def __init__(self, puppet: Puppet, clock: Clock) -> None:
         self.puppet, self.clock = puppet, clock
         self.live, self.size = puppet.live, puppet.size
+        self.grid: Grid | None = None
 
     def _call(self, name: str) -> None:
         self.puppet.log.append(name)
@@ -94,7 +96,9 @@ class PuppetSource:
     def read(self, now: Ns) -> Reading:
         puppet = self.puppet
         self._call("read")
-        due = Ns(max(now, self.clock.now()) + puppet.period)
+        if self.grid is None:
+            self.grid = Grid(puppet.rate_hz, now)
+        due = self.grid.at(self.grid.last(self.clock.now()) + 1)
         if puppet.frames_left == 0:
             return Reading(due=due, over=True)
         puppet.frames_left -= 1

@@ -104,6 +104,16 @@ def test_frames_go_into_the_slot_with_time_and_number() -> None:
     assert (frame.number, frame.at) == (4, SECOND)
 
 
+def test_whoever_is_woken_does_not_read_before_it_is_time() -> None:
+    """A wake that comes late, or for nothing, shows no picture early."""
+    scene = Set()
+    scene.open()
+    scene.run(50 * MILLISECOND)
+    scene.wake()
+    scene.run(1050 * MILLISECOND)
+    assert [pulse.last_at for pulse in scene.of(FramesCaptured)] == [n * 100 * MILLISECOND for n in range(11)]
+
+
 def test_closing_what_is_not_open_is_answered() -> None:
     """The engine waits for the answer; it gets one for each order, and no second."""
     scene = Set()

@@ -49,7 +49,7 @@ class Studio:
         self.clock = ManualClock()
         self.mail = Mail()
         self.slot = FrameSlot()
-        self.puppet = Puppet(period=3600 * SECOND)
+        self.puppet = Puppet(rate_hz=1 / 3600)
         self.edge = CameraEdge(
             Camera(source="v4l2"),
             clock=self.clock,

@@ -218,6 +218,39 @@ def test_a_still_picture_leaves_tracking_alone(opened: Any, frames: dict[str, An
     assert pipeline.palm_runs == 2
 
 
+def test_whatever_comes_ids_rise_and_boxes_stay_in_the_frame(
+    opened: Any, frames: dict[str, Any], background: Any
+) -> None:
+    """200 frames of slid, cropped, mirrored, darkened and empty pictures at uneven times: never more hands than wanted."""
+    pipeline, rng, now, highest = opened("hands-lite", hands=2), np.random.default_rng(3), 0, -1
+    pictures = [*frames.values(), background]
+    for _ in range(200):
+        frame = np.roll(pictures[rng.integers(len(pictures))], rng.integers(-300, 300, 2), axis=(0, 1))
+        frame = frame[:, :: int(rng.choice((-1, 1)))][: int(rng.integers(200, 481))]
+        frame = (frame * rng.uniform(0.2, 1)).astype(np.uint8)
+        now += int(rng.integers(1, SECOND))
+        hands = pipeline.process(frame, now)
+        assert len(hands) <= 2
+        assert len({hand.id for hand in hands}) == len(hands)
+        for hand in hands:
+            x, y, w, h = hand.box
+            assert 0 <= x <= x + w <= frame.shape[1]
+            assert 0 <= y <= y + h <= frame.shape[0]
+            assert hand.id <= highest + 2
+        highest = max([highest, *(hand.id for hand in hands)])
+    assert highest > 0, "no hand was ever seen, so nothing was proven"
+
+
+def test_a_camera_that_changes_its_size_is_followed(opened: Any, frames: dict[str, Any]) -> None:
+    """From 640 x 480 to its middle and back: no error, and the hand is found in each."""
+    pipeline = opened("hands-lite")
+    palm = frames["Open_Palm"]
+    found = play(pipeline, [palm] * 3 + [palm[60:420, 80:560]] * 8 + [palm] * 8)
+    assert found[2]
+    assert found[10]
+    assert found[18]
+
+
 # ---- opening ---------------------------------------------------------------------------------------------------------
 
 

@@ -150,26 +150,40 @@ def test_widened_pixels_have_a_black_border(scene: Frame) -> None:
 # ---- choosing --------------------------------------------------------------------------------------------------------
 
 
-def only(monkeypatch: pytest.MonkeyPatch, *packages: str) -> None:
-    monkeypatch.setattr(preprocess.importlib.util, "find_spec", lambda name: name if name in packages else None)
+def without(monkeypatch: pytest.MonkeyPatch, *packages: str) -> None:
+    """Make the import of some packages fail, as a broken installation does."""
+    load = preprocess.importlib.import_module
+
+    def refuse(name: str) -> Any:
+        if name.partition(".")[0] in packages:
+            raise ImportError(f"{name}: cannot open shared object file")
+        return load(name)
+
+    monkeypatch.setattr(preprocess.importlib, "import_module", refuse)
 
 
 @pytest.mark.parametrize(
-    ("packages", "chosen"), [(("PIL", "numpy"), "pillow"), (("numpy",), "numpy"), (("cv2", "PIL", "numpy"), "opencv")]
+    ("broken", "chosen"), [((), "opencv"), (("cv2",), "pillow"), (("cv2", "PIL"), "numpy"), (("PIL",), "opencv")]
 )
-def test_auto_takes_the_first_that_is_installed(
-    monkeypatch: pytest.MonkeyPatch, packages: tuple[str, ...], chosen: str
+def test_auto_takes_the_first_that_can_be_imported(
+    monkeypatch: pytest.MonkeyPatch, broken: tuple[str, ...], chosen: str
 ) -> None:
-    """OpenCV, else Pillow, else numpy alone."""
+    """OpenCV, else Pillow, else numpy alone; a package that is there but broken counts as absent."""
     if chosen not in preprocess.available():
         pytest.skip(f"{chosen} is not installed")
-    only(monkeypatch, *packages)
+    without(monkeypatch, *broken)
     assert open_warper("auto").name == chosen
 
 
-def test_a_back_end_that_is_missing_is_named_with_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
-    only(monkeypatch, "numpy")
-    with pytest.raises(ModelError, match="opencv needs a package") as caught:
+def test_what_is_available_is_told_without_importing_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(preprocess.importlib.util, "find_spec", lambda name: None if name == "cv2" else name)
+    assert preprocess.available() == ["pillow", "numpy"]
+
+
+def test_a_back_end_that_cannot_be_imported_is_named_with_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Asked for by name there is no silent substitute: the reason and the package are told."""
+    without(monkeypatch, "cv2")
+    with pytest.raises(ModelError, match="opencv: cv2: cannot open shared object file") as caught:
         open_warper("opencv")
     assert "pip install opencv-python-headless" in caught.value.remedy
 

@@ -6,12 +6,14 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from chappe.edge.models import load_manifests
 from chappe.errors import ModelError
 from chappe.vision.runtime import CANDIDATES, PROBE_MODEL, Candidate, Model, Runtime, explain, find_runtime
 
@@ -252,3 +254,63 @@ def test_both_runtimes_give_the_same_numbers(checkout: Path, tmp_path: Path, con
     assert old["palm"] == new["palm"]
     for name, values in new["landmark"].items():
         assert np.abs(np.array(values) - np.array(old["landmark"][name])).max() <= 2.3e-5
+
+
+PIPELINE = """
+import json, sys
+from pathlib import Path
+from chappe.edge import models
+from chappe.vision.hands import HandPipeline, HandSettings
+from chappe.vision.picture import decode
+from chappe.vision.runtime import CANDIDATES, find_runtime
+runtime = find_runtime([one for one in CANDIDATES if one.name == "tflite-runtime"])
+manifest = models.load_manifests()["hands-lite"]
+contents = models.read(manifest, [Path(sys.argv[1])])
+found = {}
+with HandPipeline(manifest, contents, HandSettings(backend="pillow"), runtime=runtime) as pipeline:
+    for path in map(Path, sys.argv[2:]):
+        found[path.stem] = [hand.gesture for hand in pipeline.detect(decode(path.read_bytes()))]
+print(json.dumps({"runtime": runtime.name, "found": found}))
+"""
+
+
+def test_the_whole_pipeline_runs_on_the_old_runtime(checkout: Path, tmp_path: Path, contents_of: Any) -> None:
+    """tflite-runtime beside numpy 1, the choice of 32-bit systems: all eight bundled frames are read right."""
+    python = other_python(checkout)
+    manifest = load_manifests(checkout / "models")["hands-lite"]
+    for file in manifest.files:
+        (tmp_path / file.file).write_bytes(contents_of("hands-lite")[file.role])
+    pictures = [str(path) for path in (checkout / "config" / "frames").glob("*.png")]
+    done = subprocess.run(
+        [python, "-c", PIPELINE, str(tmp_path), *pictures],
+        env={**os.environ, "PYTHONPATH": str(checkout / "daemon")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    told = json.loads(done.stdout)
+    assert told["runtime"] == "tflite-runtime"
+    assert told["found"] == {Path(picture).stem: [Path(picture).stem] for picture in pictures}
+
+
+def test_models_of_two_threads_run_at_the_same_time(runtime: Runtime) -> None:
+    """Each thread has a model of its own, over the same bytes; no answer is ever another thread's."""
+    wrong: list[float] = []
+    together = threading.Barrier(2)
+
+    def work(number: float) -> None:
+        model = runtime.load(PROBE_MODEL)
+        together.wait(10)
+        for step in range(500):
+            value = number * 1000 + step
+            if model.invoke({"x": np.full((1, 2), value, np.float32)})["y"].tolist() != [[2 * value] * 2]:
+                wrong.append(value)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in (1, 2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert not any(thread.is_alive() for thread in threads)
+    assert wrong == []

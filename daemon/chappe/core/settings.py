@@ -57,7 +57,7 @@ class Mqtt(Section, frozen=True):
     password_file: Path = ""
     keepalive: Span = Span(20 * SECOND)
     connect_timeout: Span = Span(5 * SECOND)
-    ack_stall: Span = Span(15 * SECOND)
+    ack_stall: Span = Span(14 * SECOND)
     window: Annotated[int, Meta(ge=1, le=1000)] = 100
     session_expiry: Span = Span(DAY)
     tls: bool = False

@@ -56,8 +56,9 @@ class Control:
 
         class Handler(socketserver.StreamRequestHandler):
             def handle(self) -> None:
-                for line in iter(lambda: self.rfile.readline(LONGEST_LINE), b""):
-                    with contextlib.suppress(OSError):
+                # Whoever asked may leave before the answer comes; that is no news.
+                with contextlib.suppress(OSError):
+                    for line in iter(lambda: self.rfile.readline(LONGEST_LINE), b""):
                         self.wfile.write(control.ask(line) + b"\n")
 
         try:
@@ -119,6 +120,8 @@ class _Slip:
 class _Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
     daemon_threads = True
     block_on_close = False
+    # Of a Unix socket the kernel turns away whoever finds the queue full; the library's own 5 are soon full.
+    request_queue_size = 128
 
 
 def _refusal(code: str, message: str) -> bytes:

@@ -66,6 +66,8 @@ class Detector(Protocol):
 
 log = logging.getLogger(__name__)
 
+CLOSE_S = 2.0
+
 Load = Callable[[str], Detector]
 Listing = Callable[[], tuple[dict[str, Any], ...]]
 
@@ -128,7 +130,7 @@ class SightEdge:
     def close(self) -> None:
         """End both threads; idempotent. One that hangs is left behind."""
         for worker in (self._vision, self._loader):
-            if not worker.stop():
+            if not worker.stop(CLOSE_S):
                 log.warning("the thread %s hangs and is left behind", worker.name)
 
     def handle(self, effects: Iterable[Effect]) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from chappe.core.effects import Effect, Remember
-from chappe.core.events import Faulted
+from chappe.core.events import Faulted, Healed
 from chappe.core.units import SECOND, Ns
 from chappe.edge.host import Clock
 from chappe.edge.worker import Post, Worker
@@ -43,6 +43,7 @@ class Store:
         self._lock = -1
         self._base: sqlite3.Connection | None = None
         self._todo: deque[Remember] = deque()
+        self._failing = False
         self._worker = Worker("store", self._step, clock=clock, post=post)
 
     def open(self) -> None:
@@ -90,8 +91,12 @@ class Store:
             except sqlite3.Error as error:
                 # Nothing is forgotten: the items wait at the front and are tried again.
                 self._todo.extendleft(reversed(items))
+                self._failing = True
                 self._post(Faulted(at=now, part="store", code="store_failed", message=str(error)))
                 return Ns(now + SECOND)
+            if self._failing:
+                self._failing = False
+                self._post(Healed(at=now, part="store", code="store_failed"))
         return None
 
     def _commit(self, items: Sequence[Remember]) -> None:

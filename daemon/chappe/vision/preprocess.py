@@ -51,23 +51,26 @@ def open_warper(name: str = "auto") -> Warper:
     """The back-end of that name.
 
     Args:
-        name: ``opencv``, ``pillow``, ``numpy``, or ``auto`` for the first of them that is installed.
+        name: ``opencv``, ``pillow``, ``numpy``, or ``auto`` for the first of them that can be imported.
 
     Raises:
-        ModelError: if its package is not installed; the remedy names the package.
+        ModelError: if the name is unknown or its package cannot be imported; the remedy names the package.
     """
-    if name == "auto":
-        name = available()[0]
-    if name not in BACKENDS:
+    if name != "auto" and name not in BACKENDS:
         raise ModelError(f"vision back-end {name!r} is unknown", remedy=f"choose one of auto, {', '.join(BACKENDS)}")
-    if name not in available():
-        raise ModelError(
-            f"vision back-end {name} needs a package that is not installed",
-            remedy=f"pip install {PACKAGES[name][1]}, or choose another back-end",
-            code="vision_backend",
-        )
     warpers: dict[str, Callable[[], Warper]] = {"opencv": OpenCvWarper, "pillow": PillowWarper, "numpy": NumpyWarper}
-    return warpers[name]()
+    reasons = []
+    for candidate in BACKENDS if name == "auto" else (name,):
+        try:
+            return warpers[candidate]()
+        except ImportError as error:
+            # A package may be there and still not load: OpenCV without its system libraries, or built for another numpy.
+            reasons.append(f"{candidate}: {error}")
+    raise ModelError(
+        f"vision back-end {name} cannot be used: {'; '.join(reasons)}",
+        remedy=f"pip install {PACKAGES.get(name, PACKAGES['numpy'])[1]}, or choose another back-end",
+        code="vision_backend",
+    )
 
 
 class OpenCvWarper:

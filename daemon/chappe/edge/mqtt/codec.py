@@ -20,6 +20,8 @@ from chappe.edge.mqtt.wire import Wire
 if TYPE_CHECKING:
     from chappe.core.settings import Mqtt
 
+# Nobody may fill our memory: well above the largest request that is read, which still gets its "too_large".
+OWN_MAXIMUM_PACKET = 1 << 20
 OWN_RECEIVE_MAXIMUM = 20
 _RECEIVE_MAXIMUM_ABSENT = 65_535  # MQTT 5 section 3.2.2.3.3
 
@@ -191,4 +193,5 @@ def _wishes(settings: Mqtt) -> Properties:
     wishes = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
     wishes.SessionExpiryInterval = round(as_seconds(settings.session_expiry))
     wishes.ReceiveMaximum = OWN_RECEIVE_MAXIMUM
+    wishes.MaximumPacketSize = OWN_MAXIMUM_PACKET
     return wishes
