@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,22 +25,22 @@ class Process:
     Args:
         words: the command line.
         folder: for temporary files and as home.
-        more: further environment variables.
+        under: a program that runs it, for example a tracer.
     """
 
-    def __init__(self, *words: str | Path, folder: Path, more: Mapping[str, str] | None = None) -> None:
+    def __init__(self, *words: str | Path, folder: Path, under: Sequence[str | Path] = ()) -> None:
         self.out: list[str] = []
         self.err: list[str] = []
         self.seen: set[Socket] = set()
         self._changed = threading.Condition()
         self._over = 0
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "chappe", *map(str, words)],
+            [*map(str, under), sys.executable, "-m", "chappe", *map(str, words)],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             stdin=subprocess.DEVNULL,
             text=True,
-            env=environment(folder) | dict(more or {}),
+            env=environment(folder),
         )
         self._threads = [
             threading.Thread(target=self._read, args=(pipe, lines), daemon=True)
@@ -170,7 +170,7 @@ def sockets_of(pid: int) -> set[Socket]:
     """The Internet sockets of a process; none once it has ended."""
     found: set[Socket] = set()
     try:
-        inodes = {os.readlink(entry) for entry in Path(f"/proc/{pid}/fd").iterdir()}
+        inodes = {str(entry.readlink()) for entry in Path(f"/proc/{pid}/fd").iterdir()}
         for kind in ("tcp", "tcp6", "udp", "udp6", "raw", "raw6"):
             for line in Path(f"/proc/{pid}/net/{kind}").read_text(encoding="ascii").splitlines()[1:]:
                 _, local, peer, state, _, _, _, _, _, inode, *_ = line.split()

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import itertools
 import json
 import os
 import pty
 import re
 import select
+import shutil
 import signal
 import socket
 import struct
@@ -22,9 +24,9 @@ from typing import Any
 import pytest
 
 from chappe.core.labels import LABELS
-from chappe.edge.broker import LOOPBACK, find_amqtt, find_mosquitto
+from chappe.edge.broker import LOOPBACK, LocalBroker, find_amqtt
 
-from .process import WITHIN_S, Process, Socket, alive, children, environment
+from .process import WITHIN_S, Process, Socket, alive, children, environment, sockets_of
 
 GESTURES = set(LABELS) - {"None"}
 SIGNALS = {"BUY", "SELL", "HOLD"}
@@ -127,7 +129,7 @@ def test_elision_can_be_seen_in_the_messages(played: Played) -> None:
 def test_the_rule_is_carried_out(played: Played) -> None:
     """Thumb_Up, and only it, sets off the rule."""
     rules = [event for event in played.demo.events if event["event"] in {"gesture", "rule"}]
-    before = [first["gesture"] for first, then in zip(rules, rules[1:], strict=False) if then["event"] == "rule"]
+    before = [first["gesture"] for first, then in itertools.pairwise(rules) if then["event"] == "rule"]
     assert set(before) == {"Thumb_Up"}
 
 
@@ -164,8 +166,6 @@ def test_such_a_socket_would_be_found(tmp_path: Path) -> None:
     ) as other:
         assert other.stdout is not None
         port = int(other.stdout.readline())
-        from .process import sockets_of
-
         found = sockets_of(other.pid)
         other.communicate()
     assert {(one.kind, one.listens) for one in found} == {("tcp", True), ("udp", True), ("tcp", False)}
@@ -176,44 +176,187 @@ def test_such_a_socket_would_be_found(tmp_path: Path) -> None:
 
 # ── a socket trace of the daemon itself ──────────────────────────────────────────────────────────────────────────────
 
-CALL = re.compile(r"\b(?P<call>connect|bind|listen|sendto)\((?P<arguments>.*)")
+CALL = re.compile(r"\b(?P<call>connect|bind|listen|sendto|sendmsg)\((?P<arguments>.*)")
+# Data on a link that exists names no address; whatever names one, or makes a TCP or UDP socket listen, does.
+INTERNET = re.compile(r"AF_INET|AF_PACKET|^\d+<(?:TCP|UDP)")
+PLACE = re.compile(r'htons\((?P<port>\d+)\).*inet_addr\("(?P<address>[^"]+)"\)')
+
+
+def internet_calls(trace: str) -> list[tuple[str, str]]:
+    """Each (call, arguments) by which a program reached for the network."""
+    found = [(match["call"], match["arguments"]) for line in trace.splitlines() if (match := CALL.search(line))]
+    return [
+        (call, arguments)
+        for call, arguments in found
+        if INTERNET.search(arguments) and (not call.startswith("send") or "AF_" in arguments)
+    ]
 
 
 @pytest.mark.feature("SEC-05", breaks="chappe.edge.mqtt.link:MqttLink.open")
-def test_under_a_socket_trace_run_connects_to_the_broker_alone(
-    tmp_path: Path, weights: Path, checkout: Path, broker_port: int
+def test_under_a_socket_trace_the_daemon_connects_to_its_broker_alone(
+    tmp_path: Path, weights: Path, checkout: Path
 ) -> None:
-    """`chappe run` with the demo's configuration: every connect, bind and sendto the kernel was asked for."""
+    """`chappe run` with the demo's configuration: every connect, bind, listen and send that the kernel was asked for."""
+    if shutil.which("strace") is None:
+        pytest.skip("strace is not installed")
     trace = tmp_path / "trace"
-    words = ("run", "--json", "--config", checkout / "config/demo.toml", "--set", f"device.state_dir={tmp_path / 'state'}")
-    more = ("--set", f"mqtt.port={broker_port}", "--set", f"models.dir={weights}")
-    run = Traced(trace, *words, *more, folder=tmp_path)
-    try:
-        run.wait_for(lambda: any(event["event"] == "gesture" for event in run.events) and reached(run, broker_port))
-        code = run.end(signal.SIGTERM)
-    finally:
-        run.kill()
-    calls = [match for line in trace.read_text(encoding="utf-8").splitlines() if (match := CALL.search(line))]
-    internet = [match for match in calls if "AF_INET" in match["arguments"]]
-    assert {match["call"] for match in internet} == {"connect"}
-    places = {tuple(re.findall(r'htons\((\d+)\)|inet_addr\("([^"]+)"\)', match["arguments"])) for match in internet}
-    assert places == {((str(broker_port), ""), ("", "127.0.0.1"))}
+    tracer = ("strace", "-D", "-f", "-qq", "-yy", "-e", "trace=network", "-o", trace)
+    with LocalBroker(tmp_path) as broker:
+        keys = (f"mqtt.port={broker.port}", f"device.state_dir={tmp_path / 'state'}", f"models.dir={weights}")
+        options = [word for key in keys for word in ("--set", key)]
+        run = Process(
+            "run", "--json", "--config", checkout / "config/demo.toml", *options, folder=tmp_path, under=tracer
+        )
+        try:
+            run.wait_for(lambda: {"gesture", "published"} <= {event["event"] for event in run.events})
+            code = run.end(signal.SIGTERM)
+        finally:
+            run.kill()
+    calls = internet_calls(trace.read_text(encoding="utf-8"))
+    places = [PLACE.search(arguments) for _, arguments in calls]
+    assert {call for call, _ in calls} == {"connect"}
+    assert {place and (place["address"], int(place["port"])) for place in places} == {(LOOPBACK, broker.port)}
     assert code == 0
 
 
-def reached(run: Process, port: int) -> bool:
-    """Whether a message was handed to the broker, or never will be."""
-    return any(found.peer_port == port for found in run.seen) and any(e["event"] == "published" for e in run.events)
+def test_such_calls_would_be_found() -> None:
+    """The trace is read right: data on a link and Unix sockets are no reach for the network, all else is."""
+    lines = """\
+    7 connect(3<TCP:[1]>, {sa_family=AF_INET, sin_port=htons(1883), sin_addr=inet_addr("127.0.0.1")}, 16) = 0
+    7 sendto(3<TCP:[127.0.0.1:5->127.0.0.1:1883]>, "x", 1, 0, NULL, 0) = 1
+    7 bind(4<UNIX-STREAM:[2]>, {sa_family=AF_UNIX, sun_path="s"}, 5) = 0
+    7 listen(4<UNIX-STREAM:[2,"s"]>, 5) = 0
+    8 listen(5<TCP:[0.0.0.0:80]>, 5) = 0
+    8 sendto(6<UDP:[3]>, "x", 1, 0, {sa_family=AF_INET, sin_port=htons(53), sin_addr=inet_addr("1.1.1.1")}, 16) = 1
+    8 connect(7<TCPv6:[4]>, {sa_family=AF_INET6, sin6_port=htons(443)}, 28 <unfinished ...>
+    """
+    assert [call for call, _ in internet_calls(lines)] == ["connect", "listen", "sendto", "connect"]
 
 
-class Traced(Process):
-    """A process under strace; ends when its signals do not reach strace but the program below it.
+# ── other ways to begin and to end ───────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def demo(tmp_path: Path, weights: Path) -> Iterator[Any]:
+    """Starts `chappe demo` with some options."""
+    del weights
+    with contextlib.ExitStack() as stack:
+
+        def start(*options: str) -> Process:
+            process = Process("demo", *options, folder=tmp_path)
+            stack.callback(process.kill)
+            return process
+
+        yield start
+
+
+def test_plain_lines_on_amqtt_and_the_brokers_death_does_not_end_it(demo: Any, tmp_path: Path) -> None:
+    """No terminal, no mosquitto: lines; the link is lost and said to be, gestures go on; SIGTERM ends it with 0."""
+    if not find_amqtt():
+        pytest.skip("amqtt is not installed")
+    plain = demo("--broker", "amqtt")
+    port = int(re.search(r"amqtt on 127\.0\.0\.1:(\d+) ", plain.line("broker  "))[1])
+    assert plain.line("mosquitto_sub").strip() == f"mosquitto_sub -h 127.0.0.1 -p {port} -t 'chappe/#' -v"
+    plain.line("online, MQTT 3.1.1")
+    (broker,) = children(plain.pid)
+    os.kill(broker, signal.SIGKILL)
+    plain.line("link     lost")
+    heard = len(plain.out)
+    assert plain.wait_for(lambda: any(" gesture " in line for line in plain.out[heard:]))
+    assert plain.end(signal.SIGTERM) == 0
+    assert plain.out[-4].startswith("stream ")
+    assert not can_connect(port)
+    assert list(tmp_path.glob("chappe-demo-*")) == []
+
+
+def test_it_ends_by_itself_after_so_many_seconds(demo: Any, tmp_path: Path) -> None:
+    """--seconds is a clean stop like any other."""
+    short = demo("--json", "--seconds", "0.5")
+    assert short.wait() == 0
+    assert short.events[0]["event"] == "demo"
+    assert {"event": "state", "status": "stopping"} in short.events
+    assert list(tmp_path.glob("chappe-demo-*")) == []
+
+
+def test_a_reader_that_has_seen_enough_ends_it(tmp_path: Path, weights: Path) -> None:
+    """`chappe demo --json | head -2`: exit 0, no traceback, nothing left."""
+    del weights
+    command = [sys.executable, "-m", "chappe", "demo", "--json"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(tmp_path)
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert json.loads(process.stdout.readline())["event"] == "demo"
+        process.stdout.close()
+        complaints = [line for line in process.stderr if not line.startswith("INFO: ")]
+        assert process.wait(WITHIN_S) == 0
+    assert complaints == []
+    assert list(tmp_path.glob("chappe-demo-*")) == []
+
+
+class Terminal:
+    """A terminal of 80 columns and 24 lines, with a demo on it.
 
     Args:
-        trace: the file that strace writes.
-        words: the command line.
-        folder: for temporary files and as home.
+        folder: for its temporary files.
     """
 
-    def __init__(self, trace: Path, *words: str | Path, folder: Path) -> None:
-        raise NotImplementedError
+    def __init__(self, folder: Path) -> None:
+        self.text = ""
+        self.pid, self._master = pty.fork()
+        if self.pid == 0:
+            os.execve(sys.executable, [sys.executable, "-m", "chappe", "demo"], environment(folder) | {"TERM": "xterm"})
+        fcntl.ioctl(self._master, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+
+    def read(self, wanted: str) -> bool:
+        """Read until `wanted` has been written, or nothing more comes."""
+        while wanted not in self.text:
+            if not select.select([self._master], [], [], WITHIN_S)[0]:
+                return False
+            try:
+                self.text += os.read(self._master, 65536).decode("utf-8", "replace")
+            except OSError:  # how Linux says that nobody is left on the other side
+                return False
+        return True
+
+    def press(self, key: bytes) -> None:
+        os.write(self._master, key)
+
+    def wait(self) -> int:
+        self.read("\0never\0")
+        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+
+    def close(self) -> None:
+        os.close(self._master)
+
+
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_on_a_terminal_it_is_drawn_in_place_and_ctrl_c_gives_the_terminal_back(tmp_path: Path, weights: Path) -> None:
+    """80 columns are kept, nothing of TFLite's chatter shows, the cursor is back, exit 0."""
+    del weights
+    terminal = Terminal(tmp_path)
+    try:
+        assert terminal.read("gesture  Closed_Fist 0."), terminal.text[-2000:]
+        assert terminal.read("stream/gesture"), terminal.text[-2000:]
+        terminal.press(b"\x03")
+        assert terminal.wait() == 0
+    finally:
+        terminal.close()
+    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", terminal.text)
+    assert max(len(line) for line in re.split(r"[\r\n]+", plain)) <= 80
+    assert "INFO:" not in plain
+    assert "● blue" in plain
+    assert terminal.text.rfind("\x1b[?25h") > terminal.text.rfind("\x1b[?25l")
+    assert list(tmp_path.glob("chappe-demo-*")) == []
+
+
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_closing_the_terminal_ends_it(tmp_path: Path, weights: Path) -> None:
+    """A window that is closed leaves no demo behind."""
+    del weights
+    terminal = Terminal(tmp_path)
+    assert terminal.read("lamps"), terminal.text[-2000:]
+    terminal.close()
+    assert os.waitstatus_to_exitcode(os.waitpid(terminal.pid, 0)[1]) == 0
+    assert list(tmp_path.glob("chappe-demo-*")) == []

@@ -56,6 +56,17 @@ class Stage:
 
         return wake
 
+    def at(self, moment: int, do: Callable[[], object]) -> None:
+        """Do something at a time, whoever is busy then."""
+
+        def act(now: Ns) -> Ns | None:
+            if now < moment:
+                return Ns(moment)
+            do()
+            return None
+
+        self.add(act)
+
     def post(self, event: Event) -> None:
         self.events.append(event)
 

@@ -7,7 +7,6 @@ to handing decisions on. What is asserted are faults, healings and the lamp, not
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -55,17 +54,6 @@ class Loop(Stage):
 
     def begin(self) -> None:
         self._carry_out(self.watch.started(self.now, None))
-
-    def at(self, moment_s: float, do: Callable[[], object]) -> None:
-        """Do something at a time."""
-        done: list[object] = []
-
-        def act(now: Ns) -> Ns | None:
-            if now >= seconds(moment_s) and not done:
-                done.append(do())
-            return None if done else seconds(moment_s)
-
-        self.add(act)
 
     # The camera's thread, and one that stands by to be the thread which takes over when the first hangs.
 
@@ -321,8 +309,8 @@ def play(rig: Rig, wrong: str) -> Loop:
         return Ns(now + SECOND // 20)
 
     loop.add(check)
-    loop.at(BREAK, lambda: rig.go(wrong))
-    loop.at(MEND, lambda: rig.go(""))
+    loop.at(seconds(BREAK), lambda: rig.go(wrong))
+    loop.at(seconds(MEND), lambda: rig.go(""))
     loop.begin()
     loop.run(100 * SECOND)
     return loop
@@ -378,9 +366,9 @@ def test_a_call_that_does_not_return_is_left_behind_and_told(rig: Rig) -> None:
 
     loop.begin()
     loop.add(look)
-    loop.at(BREAK, lambda: rig.go("never returns"))
-    loop.at(29.0, lambda: hung.append(loop.edge.hung_for(loop.now)))
-    loop.at(MEND, lambda: rig.go(""))
+    loop.at(seconds(BREAK), lambda: rig.go("never returns"))
+    loop.at(29 * SECOND, lambda: hung.append(loop.edge.hung_for(loop.now)))
+    loop.at(seconds(MEND), lambda: rig.go(""))
     loop.run(100 * SECOND)
     codes = [code for _, code in loop.faults]
     assert sorted(codes) == ["camera_failed", "camera_hung", "camera_stalled"]
@@ -395,16 +383,16 @@ def test_switched_off_while_it_hangs(rig: Rig) -> None:
     """Off is obeyed when the call returns: then it closes, the lamp goes dark, and only then is it said to be closed."""
     loop = rig.time.loop = rig.loop()
     loop.begin()
-    loop.at(BREAK, lambda: rig.go("never returns"))
+    loop.at(seconds(BREAK), lambda: rig.go("never returns"))
 
     def switch_off() -> None:
         assert loop.watch.turn(False, "owner", loop.now) is None
         loop._wake_engine()
 
     states: list[tuple[bool, State]] = []
-    loop.at(20.0, switch_off)
-    loop.at(29.0, lambda: states.append((rig.lamp.lit, loop.watch.phase)))
-    loop.at(MEND, lambda: rig.go(""))
+    loop.at(20 * SECOND, switch_off)
+    loop.at(29 * SECOND, lambda: states.append((rig.lamp.lit, loop.watch.phase)))
+    loop.at(seconds(MEND), lambda: rig.go(""))
     loop.run(100 * SECOND)
     assert states == [(True, State.CLOSING)]
     assert not rig.lamp.lit
@@ -423,8 +411,8 @@ def test_pictures_that_vanish_and_come_back(tmp_path: Path) -> None:
     fill()
     loop = Loop(Camera(source="files", path=str(tmp_path)), Lamp([]))
     loop.begin()
-    loop.at(BREAK, (tmp_path / "a.png").unlink)
-    loop.at(MEND, fill)
+    loop.at(seconds(BREAK), (tmp_path / "a.png").unlink)
+    loop.at(seconds(MEND), fill)
     loop.run(100 * SECOND)
     assert [code for _, code in loop.faults if code != "camera_picture"] == ["camera_missing"]
     assert {code for _, code in loop.faults} == {code for _, code in loop.heals}
