@@ -291,6 +291,32 @@ def test_the_set_up_on_a_pi_leaves_apts_packages_out() -> None:
     assert [line for line in printed if line.startswith(tuple(f"{name}==" for name in gone))] == []
 
 
+# ---- places and words ------------------------------------------------------------------------------------------------
+
+
+def test_the_file_system_below_a_path_is_told(request: pytest.FixtureRequest) -> None:
+    """Tests about disks skip by this: /proc is proc, whatever is mounted around it."""
+    shared = next(p for p in request.config.pluginmanager.get_plugins() if getattr(p, "NOT_A_DISK", None))
+    assert shared.file_system(Path("/proc/self")) == "proc"
+    assert shared.file_system(Path("/proc/no/such/file")) == "proc"
+    assert shared.file_system(Path("/")) not in {"", "unknown", "proc"}
+
+
+def test_a_short_folder_leaves_room_for_a_socket(short_tmp: Path) -> None:
+    """A Unix socket's path has 107 characters at most."""
+    assert short_tmp.is_dir()
+    assert len(str(short_tmp)) < 40
+
+
+def test_make_help_names_every_word() -> None:
+    """One word per job, and each is explained."""
+    text = (CHECKOUT / "Makefile").read_text(encoding="utf-8")
+    words = re.findall(r"^\.PHONY: (.+)$", text, re.MULTILINE)[0].split()
+    explained = " ".join(re.findall(r"@echo 'make (.+?)   ", text)).replace(",", " ").split()
+    assert sorted(set(words) - set(explained)) == ["help"]
+    assert [word for word in words if not re.search(rf"^{word}:", text, re.MULTILINE)] == []
+
+
 # ---- set-up on machines that are not ready ---------------------------------------------------------------------------
 
 

@@ -76,6 +76,7 @@ class Daemon:
         self._reload = reload
         self._assembly = Assembly(loaded, self.boot, self.clock, self.inbox)
         self._recent: deque[tuple[Event, list[ef.Effect]]] = deque(maxlen=CRASH_EVENTS)
+        self._started: Event | None = None
         self._code: int | None = None
 
     # ── asked for by signal handlers and other threads ───────────────────────────────────────────────────────────────
@@ -115,7 +116,7 @@ class Daemon:
             for name in START_ORDER:
                 self._assembly.open(name)
                 stack.callback(self._assembly.close, name)
-            started = self._assembly.started()
+            started = self._started = self._assembly.started()
             engine, effects = boot(started)
             self._note(started, effects)
             self._carry_out(effects)
@@ -166,7 +167,10 @@ class Daemon:
     def _save_crash(self, event: Event) -> None:
         """A bug in the core: keep what led to it, so that it can be replayed."""
         path = self._assembly.folder / f"crash-{self.boot}.jsonl"
-        lines = [render(*step) for step in self._recent]
+        steps = list(self._recent)
+        if self._started is not None and steps[0][0] is not self._started:
+            steps.insert(0, (self._started, []))
+        lines = [render(*step) for step in steps]
         path.write_bytes(b"".join([*lines, render(event, [])]))
         log.critical(
             "the engine failed on %s; the last %d events are in %s", type(event).__name__, len(lines) + 1, path

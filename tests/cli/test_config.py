@@ -73,6 +73,23 @@ def test_validate_tells_every_error_at_once(chappe: Any, configure: Any) -> None
     assert "remedy: correct all 3" in ran.err
 
 
+SHIPPED = sorted((Path(__file__).resolve().parents[2] / "config").rglob("*.toml"))
+
+
+@pytest.mark.parametrize("file", SHIPPED, ids=lambda file: file.name)
+def test_what_we_ship_is_valid_to_the_last_job(chappe: Any, file: Path) -> None:
+    """Sample, demo and examples, the times of their jobs included."""
+    assert chappe("config", "validate", file).code == 0
+
+
+def test_the_time_of_a_job_is_told_with_its_line(chappe: Any, configure: Any) -> None:
+    """Only the scheduler knows what makes sense; its word is told like any other error."""
+    file = configure('[jobs.night]\ncron = "0 25 * * *"\nmark = "x"\n')
+    ran = chappe("config", "validate", file)
+    assert ran.code == 78
+    assert f"{file}:2: jobs.night.cron: " in ran.err
+
+
 def test_validate_with_json_gives_the_problems_on_stdout(chappe: Any, configure: Any) -> None:
     """For programs: still exit 78, and nothing on stderr."""
     file = configure('[mqtt]\nhots = "broker"\n')

@@ -279,6 +279,7 @@ HEAVY = {
 }
 
 
+@pytest.mark.feature("OPS-02")
 @pytest.mark.parametrize("words", [["version"], ["check", "--help"], ["bench", "--help"], ["--help"]], ids=" ".join)
 def test_nothing_heavy_is_imported_before_it_is_needed(words: list[str]) -> None:
     """No camera, numbers, TFLite, pins, scheduler, database, terminal or broker client, by Python's own list of imports."""

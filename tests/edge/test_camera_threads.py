@@ -17,7 +17,7 @@ from chappe.testing import ManualClock
 
 from .puppet import Puppet
 
-PATIENCE_S = 20.0
+PATIENCE_S = 10.0
 
 
 class Mail:

@@ -26,7 +26,7 @@ from chappe.testing import ManualClock
 from .puppet import Puppet
 from .stage import Stage
 
-PATIENCE_S = 20.0
+PATIENCE_S = 10.0
 
 
 @dataclass

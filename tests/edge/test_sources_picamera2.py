@@ -139,7 +139,7 @@ def mount(monkeypatch: pytest.MonkeyPatch) -> Mount:
     def mount(**keys: Any) -> tuple[Picamera2Source, Library]:
         clock = ManualClock()
         library = Library(clock)
-        monkeypatch.setitem(sys.modules, "picamera2", library)  # type: ignore[arg-type]
+        monkeypatch.setitem(sys.modules, "picamera2", library)
         return Picamera2Source(Camera(source="picamera2", **keys), clock), library
 
     return mount

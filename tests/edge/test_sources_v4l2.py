@@ -35,7 +35,7 @@ class Device:
     CAP_PROP_POS_MSEC, CAP_PROP_FRAME_WIDTH, CAP_PROP_FRAME_HEIGHT, CAP_PROP_FPS, CAP_PROP_FOURCC = 0, 3, 4, 5, 6
     CAP_PROP_BUFFERSIZE = 38
 
-    class error(Exception):
+    class error(Exception):  # noqa: N801, N818 - the name is OpenCV's
         """What OpenCV raises."""
 
     def __init__(self, clock: Any, fps: float = 30.0, size: tuple[int, int] = (64, 48)) -> None:
@@ -110,7 +110,7 @@ def plug(node: Path, monkeypatch: pytest.MonkeyPatch) -> Plug:
     def plug(fps: float = 30.0, size: tuple[int, int] = (64, 48), **keys: Any) -> tuple[V4l2Source, Device]:
         clock = ManualClock()
         device = Device(clock, fps, size)
-        monkeypatch.setitem(sys.modules, "cv2", device)  # type: ignore[arg-type]
+        monkeypatch.setitem(sys.modules, "cv2", device)
         return V4l2Source(Camera(source="v4l2", device=str(node), **keys), clock), device
 
     return plug

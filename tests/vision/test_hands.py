@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -14,7 +17,7 @@ from chappe.errors import ModelError
 from chappe.vision import preprocess
 from chappe.vision.gate import SECOND
 from chappe.vision.hands import Hand, HandPipeline, HandSettings
-from chappe.vision.runtime import PROBE_MODEL
+from chappe.vision.runtime import PROBE_MODEL, Model, Runtime, find_runtime
 
 MODELS = pytest.mark.parametrize("name", ["hands-lite", "hands-full"])
 TENTH = SECOND // 10
@@ -276,24 +279,62 @@ def test_a_closed_pipeline_refuses_and_can_be_opened_again(opened: Any, frames: 
     assert pipeline.palm_runs == 2
 
 
-@pytest.mark.feature("MOD-02", breaks="chappe.vision.hands:HandPipeline._load")
-@pytest.mark.parametrize("role", ["palm", "landmark", "embedder", "classifier"])
+ROLES = pytest.mark.parametrize("role", ["palm", "landmark", "embedder", "classifier"])
+
+
+def flipped(content: bytes) -> bytes:
+    return content[:2000] + bytes([content[2000] ^ 1]) + content[2001:]
+
+
+@pytest.mark.feature("MOD-02", breaks="chappe.vision.manifest:ModelFile.mismatch")
+@ROLES
 @pytest.mark.parametrize(
-    ("content", "message"),
-    [(PROBE_MODEL, "input tensors: expected"), (b"\x00" * 5000, "expected a TFLite model, found 5000 bytes")],
-    ids=["other tensors", "no model"],
+    ("damage", "message"),
+    [
+        (flipped, "expected sha256 [0-9a-f]{64}, found [0-9a-f]{64}"),
+        (lambda content: content[:1000], "expected [0-9]+ bytes, found 1000"),
+        (lambda content: np.random.default_rng(0).bytes(len(content)), "expected sha256"),
+        (lambda content: PROBE_MODEL, f"bytes, found {len(PROBE_MODEL)}"),
+    ],
+    ids=["byte flipped", "truncated", "random", "another model"],
 )
-def test_a_wrong_file_is_refused_by_name_before_it_is_used(
-    manifests: Any, contents_of: Any, runtime: Any, role: str, content: bytes, message: str
+def test_a_wrong_file_is_refused_by_name_before_any_runtime_sees_it(
+    manifests: Any, contents_of: Any, role: str, damage: Callable[[bytes], bytes], message: str
 ) -> None:
-    """Each of the four files is checked; the error names it, and the pipeline stays closed."""
-    manifest = manifests["hands-lite"]
-    pipeline = HandPipeline(manifest, {**contents_of("hands-lite"), role: content}, runtime=runtime)
+    """Whoever handed the bytes in: the hash is checked first, since a runtime may crash over what is no model."""
+    manifest, contents = manifests["hands-lite"], contents_of("hands-lite")
+    seen: list[str] = []
+
+    class Watched(Runtime):
+        def load(self, content: bytes, threads: int = 1, *, file: str = "the model") -> Model:
+            seen.append(file)
+            return find_runtime().load(content, threads, file=file)
+
+    damaged = {**contents, role: damage(contents[role])}
+    pipeline = HandPipeline(manifest, damaged, runtime=Watched("watched", "1", None))
     with pytest.raises(ModelError, match=message) as caught:
         pipeline.open()
     assert manifest.by_role(role).file in caught.value.message
+    assert manifest.by_role(role).file not in seen
     with pytest.raises(RuntimeError, match="not open"):
         pipeline.detect(np.zeros((8, 8, 3), np.uint8))
+
+
+@pytest.mark.feature("MOD-02", breaks="chappe.vision.hands:HandPipeline._load")
+@ROLES
+def test_a_file_with_other_tensors_is_refused_by_name(
+    manifests: Any, contents_of: Any, runtime: Runtime, role: str
+) -> None:
+    """A manifest that vouches for the wrong model: the hash is right, the tensors are not."""
+    manifest = manifests["hands-lite"]
+    replace, digest = msgspec.structs.replace, hashlib.sha256(PROBE_MODEL).hexdigest()
+    files = tuple(
+        replace(file, sha256=digest, bytes=len(PROBE_MODEL)) if file.role == role else file for file in manifest.files
+    )
+    contents = {**contents_of("hands-lite"), role: PROBE_MODEL}
+    with pytest.raises(ModelError, match=r"input tensors: expected \[.*\], found \['x'\]") as caught:
+        HandPipeline(replace(manifest, files=files), contents, runtime=runtime).open()
+    assert manifest.by_role(role).file in caught.value.message
 
 
 def test_a_file_that_was_not_given_is_named(manifests: Any, contents_of: Any, runtime: Any) -> None:

@@ -297,7 +297,7 @@ def test_threads_and_descriptors_are_back_after_close(proxy: Proxy, make_device:
     for thread in set(threading.enumerate()) - threads:
         thread.join(30)
     assert set(threading.enumerate()) == threads
-    assert descriptors() == files
+    assert descriptors() <= files  # an earlier test's may still have been closing
 
 
 def test_connecting_does_not_hold_up_closing(make_device: MakeDevice, stack: ExitStack) -> None:

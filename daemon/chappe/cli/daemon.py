@@ -25,7 +25,9 @@ def register(commands: Commands) -> None:
     parser = commands.add_parser("run", help="run the daemon in the foreground")
     add_config_options(parser)
     add_json_option(parser)
-    parser.add_argument("--record", type=Path, metavar="FILE", help="write every event and its effects to FILE, for replay")
+    parser.add_argument(
+        "--record", type=Path, metavar="FILE", help="write every event and its effects to FILE, for replay"
+    )
     parser.add_argument("--seconds", type=float, metavar="N", help="stop cleanly after N seconds")
     parser.set_defaults(run=run)
 
@@ -68,7 +70,7 @@ def start_logging(level: str) -> None:
 
 
 def _priority(record: logging.LogRecord) -> bool:
-    """journald's syslog priorities (sd-daemon(3)): 3 error, 4 warning, 6 info, 7 debug."""
+    """The syslog priorities that journald reads (sd-daemon(3)): 3 error, 4 warning, 6 info, 7 debug."""
     bounds = ((logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6))
     record.priority = next((priority for bound, priority in bounds if record.levelno >= bound), 7)
     return True

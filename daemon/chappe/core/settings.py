@@ -225,7 +225,6 @@ class Requests(Section, frozen=True):
     rate: Annotated[int, Meta(ge=1)] = 10
     size: Annotated[int, Meta(ge=256)] = 256 * 1024
     life: Span = Span(MINUTE)
-    remember: Span = Span(HOUR)
 
 
 class Models(Section, frozen=True):

@@ -39,7 +39,9 @@ def stuck(now: Ns, limit: int) -> list[str]:
     Workers that were asked to stop are left out: whoever left them behind knows.
     """
     workers = [thread.worker for thread in threading.enumerate() if isinstance(thread, _Thread)]
-    return sorted(worker.name for worker in workers if worker.busy and not worker.stopping and now - worker.beat > limit)
+    return sorted(
+        worker.name for worker in workers if worker.busy and not worker.stopping and now - worker.beat > limit
+    )
 
 
 class Worker:
@@ -57,7 +59,9 @@ class Worker:
         reset: called after a bug, before the next step.
     """
 
-    def __init__(self, name: str, step: Step, *, clock: Clock, post: Post, reset: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self, name: str, step: Step, *, clock: Clock, post: Post, reset: Callable[[], None] | None = None
+    ) -> None:
         self.name = name
         self.beat: Ns = Ns(0)
         self.busy = False

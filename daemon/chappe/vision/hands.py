@@ -93,7 +93,7 @@ class HandPipeline:
 
     Args:
         manifest: the model.
-        contents: bytes of each of its files by role, already verified against the manifest.
+        contents: bytes of each of its files by role; each is checked against the manifest once more before it is used.
         settings: how to look.
         runtime: the TFLite runtime; None to find one.
     """
@@ -118,7 +118,7 @@ class HandPipeline:
         """Build the interpreters, for use by the calling thread.
 
         Raises:
-            ModelError: if no runtime works, a file is no model, or its tensors differ from the manifest.
+            ModelError: if no runtime works, or a file's bytes or tensors differ from the manifest.
         """
         if self._parts is not None:
             return
@@ -208,6 +208,9 @@ class HandPipeline:
         file = self.manifest.by_role(role)
         if role not in self._contents:
             raise ModelError(f"model {self.manifest.name}: the content of {file.file} was not given")
+        wrong = file.mismatch(self._contents[role])
+        if wrong:
+            raise ModelError(f"model {self.manifest.name}: {file.file}: {wrong}", remedy="run `chappe models verify`")
         model = runtime.load(self._contents[role], self.settings.threads, file=file.file)
         model.require(file.inputs, file.outputs, file=file.file)
         return model

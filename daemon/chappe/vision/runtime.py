@@ -132,7 +132,8 @@ class Runtime:
         """Build an interpreter over a model file's bytes, for use by one thread.
 
         Args:
-            content: the bytes of a ``.tflite`` file, already verified.
+            content: the bytes of a ``.tflite`` file. They must have been verified by their hash: ai-edge-litert checks the structure of
+                what it is given, tflite-runtime 2.14 does not and takes the whole process down over a truncated file.
             threads: threads of one `invoke`, at least 1.
             file: how messages name the model.
 
