@@ -10,7 +10,7 @@ from chappe.core.calibration import problems as calibration_problems
 from chappe.core.elision import Elide
 from chappe.core.elision import problems as elision_problems
 from chappe.core.labels import LABELS
-from chappe.core.settings import Config, Job, Rule, Stream
+from chappe.core.settings import Config, Deed, Stream
 from chappe.core.streams import RESERVED, effective
 from chappe.errors import Problem
 
@@ -106,7 +106,7 @@ def _site(config: Config) -> Iterator[Problem]:
             )
 
 
-def _deed(config: Config, path: str, item: Rule | Job) -> Iterator[Problem]:
+def _deed(config: Config, path: str, item: Deed) -> Iterator[Problem]:
     if not (item.output or item.camera or item.mark):
         yield Problem(path, "missing", "it does nothing: name an output, camera or mark")
     if item.output and item.output not in config.outputs:

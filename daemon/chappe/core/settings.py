@@ -14,7 +14,7 @@ from msgspec import Meta
 
 from chappe.core.elision import Elide
 from chappe.core.gestures import Votes
-from chappe.core.units import DAY, HOUR, MILLISECOND, MINUTE, SECOND, Span
+from chappe.core.units import DAY, MILLISECOND, MINUTE, SECOND, Span
 
 # The look-ahead: Python's "$" would let a line end pass.
 IDENTIFIER = r"^[a-z0-9][a-z0-9_-]{0,63}$(?!\n)"
@@ -179,29 +179,30 @@ class Output(Section, frozen=True):
     safe: Literal["low", "high"] = "low"
 
 
-class Rule(Section, frozen=True):
-    """When a gesture becomes stable, a signal is latched or a button pressed, do something here, broker or not."""
+class Deed(Section, frozen=True):
+    """Something the device does by itself: pulse an output, switch the camera, set a mark on ``stream/mark``."""
 
-    gesture: str = ""
-    signal: str = ""
-    press: str = ""
     output: str = ""
     pulse: Span = Span(500 * MILLISECOND)
     camera: Literal["", "on", "off"] = ""
     mark: str = ""
 
 
-class Job(Section, frozen=True):
+class Rule(Deed, frozen=True):
+    """When a gesture becomes stable, a signal is latched or a button pressed, do something here, broker or not."""
+
+    gesture: str = ""
+    signal: str = ""
+    press: str = ""
+
+
+class Job(Deed, frozen=True):
     """Do something at times: one of `every`, `cron` or `sun` (with `shift`)."""
 
     every: Span | None = None
     cron: str = ""
     sun: Literal["", "dawn", "sunrise", "noon", "sunset", "dusk"] = ""
     shift: str = ""
-    output: str = ""
-    pulse: Span = Span(500 * MILLISECOND)
-    camera: Literal["", "on", "off"] = ""
-    mark: str = ""
 
 
 class Outbox(Section, frozen=True):

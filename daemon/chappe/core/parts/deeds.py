@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from chappe.core.context import Context
 from chappe.core.effects import Drive
-from chappe.core.settings import Job, Rule
+from chappe.core.settings import Deed
 from chappe.core.units import Ns
 
 
@@ -39,7 +39,7 @@ class Deeds:
                 self._context.announce("rule", rule=name)
                 self.do(rule, cause=f"rule:{name}")
 
-    def do(self, item: Rule | Job, *, cause: str, missed: int = 0) -> None:
+    def do(self, item: Deed, *, cause: str, missed: int = 0) -> None:
         """Do what a rule or a job says."""
         if item.output:
             self._context.emit(Drive(pin=item.output, level=1.0 - self._safe(item.output)))

@@ -118,7 +118,9 @@ class Eyes:
         self._looked.append(frame_at)
         while frame_at - self._looked[0] > FPS_OVER:
             self._looked.popleft()
-        self._carry_out(self._watch.frame(frame_at, self._context.now))
+        decisions = self._watch.frame(frame_at, self._context.now)
+        if decisions:
+            self._carry_out(decisions)
 
     def _gesture(self, sighting: Sighting) -> None:
         context = self._context
