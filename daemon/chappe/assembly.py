@@ -188,15 +188,23 @@ class Assembly:
 
         if self._config.camera.source == "off":
             return None
-        gpio: Any = self._parts.get("gpio")
         return CameraEdge(
             self._config.camera,
             clock=self._clock,
             post=self._inbox.put,
             slot=self._slot,
-            lamp=gpio.privacy_lamp() if gpio is not None else None,
+            lamp=self._privacy_lamp(),
             pulse_every=Ns(SECOND),
         )
+
+    def _privacy_lamp(self) -> Any:
+        """The lamp, None where there is none, or, where it is configured but its pins are not open, one that cannot be lit."""
+        from chappe.edge.gpio import Lamp
+
+        gpio: Any = self._parts.get("gpio")
+        if gpio is not None:
+            return gpio.privacy_lamp()
+        return Lamp(None, "the pins are not open") if self._config.indicators.has_privacy else None
 
     def _sensors(self) -> Part | None:
         from chappe.edge.sensors import Sensors

@@ -17,6 +17,9 @@ import struct
 import subprocess
 import sys
 import termios
+import threading
+import time
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -303,60 +306,91 @@ class Terminal:
     """
 
     def __init__(self, folder: Path) -> None:
-        self.text = ""
+        self.written = ""
+        self._until = time.monotonic() + WITHIN_S
+        self._over = False
         self.pid, self._master = pty.fork()
         if self.pid == 0:
             os.execve(sys.executable, [sys.executable, "-m", "chappe", "demo"], environment(folder) | {"TERM": "xterm"})
         fcntl.ioctl(self._master, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
 
+    @property
+    def text(self) -> str:
+        """What was written, without colours and movements of the cursor."""
+        return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", self.written)
+
     def read(self, wanted: str) -> bool:
         """Read until `wanted` has been written, or nothing more comes."""
-        while wanted not in self.text:
-            if not select.select([self._master], [], [], WITHIN_S)[0]:
-                return False
-            try:
-                self.text += os.read(self._master, 65536).decode("utf-8", "replace")
-            except OSError:  # how Linux says that nobody is left on the other side
-                return False
-        return True
+        while wanted not in self.text and not self._over and (left := self._until - time.monotonic()) > 0:
+            if select.select([self._master], [], [], left)[0]:
+                try:
+                    self.written += os.read(self._master, 65536).decode("utf-8", "replace")
+                except OSError:  # how Linux says that nobody is left on the other side
+                    self._over = True
+        return wanted in self.text
 
     def press(self, key: bytes) -> None:
         os.write(self._master, key)
 
+    def hang_up(self) -> None:
+        """The window is closed."""
+        os.close(self._master)
+        self._master = -1
+
     def wait(self) -> int:
-        self.read("\0never\0")
-        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        """Read to the end; returns the exit code."""
+        if self._master >= 0:
+            self.read("\0")
+        with contextlib.suppress(ProcessLookupError):
+            watchdog = threading.Timer(max(0.0, self._until - time.monotonic()), os.kill, (self.pid, signal.SIGKILL))
+            watchdog.start()
+            try:
+                status = os.waitpid(self.pid, 0)[1]
+            finally:
+                watchdog.cancel()
+        self.pid = 0
+        return os.waitstatus_to_exitcode(status)
 
     def close(self) -> None:
-        os.close(self._master)
+        """Nothing of it is left, however the test went."""
+        if self._master >= 0:
+            self.hang_up()
+        if self.pid:
+            os.kill(self.pid, signal.SIGTERM)
+            os.waitpid(self.pid, 0)
 
 
-@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
-def test_on_a_terminal_it_is_drawn_in_place_and_ctrl_c_gives_the_terminal_back(tmp_path: Path, weights: Path) -> None:
-    """80 columns are kept, nothing of TFLite's chatter shows, the cursor is back, exit 0."""
+@pytest.fixture
+def terminal(tmp_path: Path, weights: Path) -> Iterator[Terminal]:
+    """A terminal with a demo on it."""
     del weights
-    terminal = Terminal(tmp_path)
-    try:
-        assert terminal.read("gesture  Closed_Fist 0."), terminal.text[-2000:]
-        assert terminal.read("stream/gesture"), terminal.text[-2000:]
-        terminal.press(b"\x03")
-        assert terminal.wait() == 0
-    finally:
-        terminal.close()
-    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", terminal.text)
-    assert max(len(line) for line in re.split(r"[\r\n]+", plain)) <= 80
-    assert "INFO:" not in plain
-    assert "● blue" in plain
-    assert terminal.text.rfind("\x1b[?25h") > terminal.text.rfind("\x1b[?25l")
+    with warnings.catch_warnings():
+        # Python warns of forks beside other threads; this one does nothing but turn into another program.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        opened = Terminal(tmp_path)
+    yield opened
+    opened.close()
+
+
+def test_on_a_terminal_it_is_drawn_in_place_and_ctrl_c_gives_the_terminal_back(
+    terminal: Terminal, tmp_path: Path
+) -> None:
+    """80 columns are kept, nothing of TFLite's chatter shows, the cursor is back, exit 0."""
+    assert terminal.read("gesture  Closed_Fist 0."), terminal.text[-2000:]
+    assert terminal.read("stream/gesture"), terminal.text[-2000:]
+    terminal.press(b"\x03")
+    assert terminal.wait() == 0
+    shown = terminal.text.replace("^C", "")  # the terminal's own echo
+    assert max(map(len, re.split(r"[\r\n]+", shown))) <= 80
+    assert "INFO:" not in terminal.text
+    assert "● blue" in terminal.text
+    assert terminal.written.rfind("\x1b[?25h") > terminal.written.rfind("\x1b[?25l") > 0
     assert list(tmp_path.glob("chappe-demo-*")) == []
 
 
-@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
-def test_closing_the_terminal_ends_it(tmp_path: Path, weights: Path) -> None:
+def test_closing_the_terminal_ends_it(terminal: Terminal, tmp_path: Path) -> None:
     """A window that is closed leaves no demo behind."""
-    del weights
-    terminal = Terminal(tmp_path)
     assert terminal.read("lamps"), terminal.text[-2000:]
-    terminal.close()
-    assert os.waitstatus_to_exitcode(os.waitpid(terminal.pid, 0)[1]) == 0
+    terminal.hang_up()
+    assert terminal.wait() == 0
     assert list(tmp_path.glob("chappe-demo-*")) == []

@@ -171,6 +171,11 @@ class Indicators(Section, frozen=True):
     brightness: Annotated[float, Meta(gt=0, le=1)] = 1.0
     quiet: Annotated[str, Meta(pattern=r"^$|^([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-3]):[0-5]\d$")] = ""
 
+    @property
+    def has_privacy(self) -> bool:
+        """Whether a privacy lamp is configured (pin 0 is one, too)."""
+        return self.privacy is not None and self.privacy is not False
+
 
 class Output(Section, frozen=True):
     """A pin that rules drive; `safe` is its level while nothing drives it, and after every failure."""

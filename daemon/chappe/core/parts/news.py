@@ -73,7 +73,7 @@ class News:
             "models": list(self._eyes.listing),
             "model": self._eyes.model,
             "signals": context.config.signals,
-            "camera": {"source": context.config.camera.source, "privacy_lamp": bool(context.config.indicators.privacy)},
+            "camera": {"source": context.config.camera.source, "privacy_lamp": context.config.indicators.has_privacy},
             **context.started.facts,
         }
 
