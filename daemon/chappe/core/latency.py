@@ -1,11 +1,11 @@
-"""Percentiles of inference time over a bounded window, and how often inference came too late for its turn."""
+"""How long inference takes, and how many frames a second are looked at."""
 
 from __future__ import annotations
 
 from collections import deque
 from typing import Any
 
-from chappe.core.units import MILLISECOND, Ns
+from chappe.core.units import MILLISECOND, SECOND, Ns
 
 
 class Latency:
@@ -42,3 +42,34 @@ class Latency:
         """For ``health``."""
         p50, p95 = self.percentile(0.5), self.percentile(0.95)
         return {"n": self.n, "p50_ms": p50, "p95_ms": p95}
+
+
+class Pace:
+    """Frames per second over the newest seconds.
+
+    Args:
+        over: length of the window.
+    """
+
+    def __init__(self, over: Ns) -> None:
+        self._over = over
+        self._times: deque[Ns] = deque()
+
+    def note(self, at: Ns) -> None:
+        """A frame was captured at `at`."""
+        self._times.append(at)
+        while at - self._times[0] > self._over:
+            self._times.popleft()
+
+    def per_second(self, now: Ns) -> float:
+        """The rate, 0 when nothing came within the window.
+
+        >>> pace = Pace(Ns(5 * SECOND))
+        >>> for n in range(50): pace.note(Ns(n * SECOND // 10))
+        >>> pace.per_second(Ns(5 * SECOND)), pace.per_second(Ns(20 * SECOND))
+        (10.0, 0.0)
+        """
+        times = self._times
+        if len(times) < 2 or times[-1] == times[0] or now - times[-1] > self._over:
+            return 0.0
+        return round((len(times) - 1) * SECOND / (times[-1] - times[0]), 2)

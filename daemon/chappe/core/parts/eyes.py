@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -15,12 +14,12 @@ from chappe.core.effects import CloseCamera, LoadModel, OpenCamera
 from chappe.core.envelope import to_json
 from chappe.core.gestures import NO_SIGNAL, Gestures, Sighting
 from chappe.core.indicators import State
-from chappe.core.latency import Latency
+from chappe.core.latency import Latency, Pace
 from chappe.core.parts.deeds import Deeds
 from chappe.core.units import SECOND, Ns
 
 MEMORY = "camera.off_by"
-FPS_OVER = 5 * SECOND
+FPS_OVER = Ns(5 * SECOND)
 CAMERA = "camera"
 VISION = "vision"
 
@@ -44,7 +43,7 @@ class Eyes:
         camera = context.config.camera
         self._watch = CameraWatch(camera.source, camera.rate_hz, camera.stall)
         self._pulse = ev.FramesCaptured(at=context.now, frames=0, skipped=0, last_at=context.now)
-        self._looked: deque[Ns] = deque()
+        self._pace = Pace(FPS_OVER)
 
     def _new_gestures(self) -> Gestures:
         config = self._context.config
@@ -115,9 +114,7 @@ class Eyes:
             self._signal(decision.signal, decision.gestures[0] if decision.gestures else None)
 
     def _look(self, frame_at: Ns) -> None:
-        self._looked.append(frame_at)
-        while frame_at - self._looked[0] > FPS_OVER:
-            self._looked.popleft()
+        self._pace.note(frame_at)
         decisions = self._watch.frame(frame_at, self._context.now)
         if decisions:
             self._carry_out(decisions)
@@ -215,11 +212,8 @@ class Eyes:
 
     def camera_document(self) -> dict[str, Any]:
         """For ``health``."""
-        looked = self._looked
-        span = looked[-1] - looked[0] if len(looked) > 1 else 0
-        stale = not looked or self._context.now - looked[-1] > FPS_OVER
         return {
-            "fps": 0.0 if stale or not span else round((len(looked) - 1) * SECOND / span, 2),
+            "fps": self._pace.per_second(self._context.now),
             "frames": self._pulse.frames,
             "skipped": self._pulse.skipped,
             "restarts": self._watch.restarts,
