@@ -5,9 +5,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -113,50 +111,3 @@ def test_a_hand_that_is_lost_spoils_the_measurement() -> None:
     blind: Any = Blind()
     with pytest.raises(EdgeError, match="the hand was lost"):
         bench._follow(blind, [np.zeros((4, 4, 3), np.uint8)], iter(range(10)))
-
-
-# ---- memory ----------------------------------------------------------------------------------------------------------
-
-
-def test_memory_is_the_proportional_set_size(tmp_path: Path) -> None:
-    """Pss of the kernel's summary, kB of 1024 bytes, told in MB of a million."""
-    summary = tmp_path / "smaps_rollup"
-    summary.write_text(
-        "00400000-7ffe ---p 00000000 00:00 0 [rollup]\nRss: 90000 kB\nPss:  50000 kB\nPss_Anon: 40000 kB\n"
-    )
-    assert bench.pss_mb(summary) == 51.2
-    summary.write_text("Rss: 1 kB\n")
-    with pytest.raises(EdgeError, match="no Pss line"):
-        bench.pss_mb(summary)
-
-
-def test_memory_is_read_from_whatever_command_reports_it() -> None:
-    """The last line counts; a command that fails is an error with its reason."""
-    program = "print('starting'); print('{\"pss_mb\": 61.5}')"
-    assert bench.memory([sys.executable, "-c", program]) == 61.5
-    with pytest.raises(EdgeError, match="no weights here"):
-        bench.memory([sys.executable, "-c", "import sys; sys.exit('no weights here')"])
-
-
-def test_the_fresh_process_sees_its_frames(
-    contents_of: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Every bundled frame in turn, decoded anew each time; the report carries the memory and what was run."""
-    contents_of("hands-lite")
-    monkeypatch.setattr(bench, "MEMORY_FRAMES", 80)
-    assert bench.child("pillow", None) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told["pss_mb"] > 10
-    assert told["palm_runs"] >= 1
-    assert told["landmark_runs"] >= 60
-
-
-def test_the_command_runs_this_module_in_a_fresh_python(tmp_path: Path) -> None:
-    assert bench.memory_command("opencv", tmp_path) == [
-        sys.executable,
-        "-m",
-        "chappe.bench.vision",
-        "opencv",
-        str(tmp_path),
-    ]
-    assert bench.memory_command("pillow", None)[-1] == "pillow"

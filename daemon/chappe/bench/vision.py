@@ -1,7 +1,7 @@
 """``chappe bench vision``: what hand tracking costs, as ratios taken in one run.
 
 Three figures are judged. A tracked frame (RGB array in, gesture out) against the bare run of its landmark model; a scene without a hand
-against tracking; and the memory of a fresh process that has seen 1,000 frames. Milliseconds are printed but never judged: they say more
+against tracking; and the memory of a fresh daemon that has seen 1,000 frames. Milliseconds are printed but never judged: they say more
 about the machine than about the code.
 """
 
@@ -11,8 +11,6 @@ import argparse
 import importlib.resources
 import json
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -21,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from chappe.bench import memory
 from chappe.edge import models
 from chappe.errors import EdgeError, Exit
 from chappe.vision.geometry import Frame, letterbox
@@ -38,11 +37,11 @@ TRACKED_LIMITS = {
 }
 STILL_LIMIT, CHANGING_LIMIT = 0.08, 0.45
 MEMORY_LIMITS_MB = {"pillow": 120.0, "opencv": 140.0}
+MEMORY_LIMIT_BARE_MB = 50.0
 RATE_HZ = 10
 PERIOD_NS = 1_000_000_000 // RATE_HZ
 SLIDE_PX, SLIDE_REACH = 4, 120
 IDLE_FRAMES = 300
-MEMORY_FRAMES = 1000
 MOST_IDLE_ROUNDS = 3
 
 
@@ -126,11 +125,13 @@ def measure(
             yield from idle(name, backend, folder, min(rounds, MOST_IDLE_ROUNDS))
     for backend in used:
         yield Figure(
-            f"memory: hands-lite, {backend}, Pss after {MEMORY_FRAMES} frames",
-            memory(memory_command(backend, folder)),
+            f"memory: daemon with hands-lite, {backend}, Pss after {memory.FRAMES} frames",
+            memory.with_vision(backend, _frames_dir(), folder),
             "MB",
             MEMORY_LIMITS_MB.get(backend),
         )
+    name = f"memory: daemon without vision, Pss after {memory.READINGS} readings"
+    yield Figure(name, memory.without_vision(), "MB", MEMORY_LIMIT_BARE_MB)
 
 
 # --- a tracked frame --------------------------------------------------------------------------------------------------------------
@@ -238,66 +239,6 @@ def _scene(shift: int) -> Frame:
     return np.broadcast_to(row.astype(np.uint8), (480, 640, 3)).copy()
 
 
-# --- memory -----------------------------------------------------------------------------------------------------------------------
-
-
-def memory_command(backend: str, folder: Path | None) -> list[str]:
-    """The command of a fresh process that tracks hands over 1,000 frames and prints its Pss as JSON.
-
-    Args:
-        backend: pre-processing.
-        folder: model folder; None for the search list.
-    """
-    where = [str(folder)] if folder else []
-    return [sys.executable, "-m", "chappe.bench.vision", backend, *where]
-
-
-def memory(command: Sequence[str]) -> float:
-    """Pss in MB that a command reports as ``{"pss_mb": …}`` on its last line.
-
-    Args:
-        command: see `memory_command`; any command that ends so can take its place.
-
-    Raises:
-        EdgeError: if the command fails.
-    """
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise EdgeError(f"the memory bench failed: {done.stderr.strip()[-400:]}")
-    return float(json.loads(done.stdout.splitlines()[-1])["pss_mb"])
-
-
-def pss_mb(path: Path = Path("/proc/self/smaps_rollup")) -> float:
-    """Proportional set size of this process, MB of 10**6 bytes: shared pages count by their share.
-
-    Args:
-        path: the kernel's summary of the process's mappings.
-    """
-    for line in path.read_text("ascii").splitlines():
-        if line.startswith("Pss:"):
-            return int(line.split()[1]) * 1024 / 1e6
-    raise EdgeError(f"{path} has no Pss line", remedy="the memory figure needs Linux 4.14 or later")
-
-
-def child(backend: str, folder: Path | None) -> int:
-    """What the fresh process does.
-
-    Args:
-        backend: pre-processing.
-        folder: model folder; None for the search list.
-    """
-    files = sorted(_frames_dir().glob("*.png"))
-    with _pipeline("hands-lite", backend, folder) as pipeline:
-        clock = _clock()
-        for index in range(MEMORY_FRAMES):
-            path = files[index // 10 % len(files)]
-            pipeline.process(decode(path.read_bytes(), name=path.name), next(clock))
-        print(
-            json.dumps({"pss_mb": pss_mb(), "palm_runs": pipeline.palm_runs, "landmark_runs": pipeline.landmark_runs})
-        )
-    return Exit.OK
-
-
 # --- shared -----------------------------------------------------------------------------------------------------------------------
 
 
@@ -332,7 +273,3 @@ def _cost(work: Callable[[], Any]) -> tuple[float, float]:
     cpu, wall = time.process_time(), time.perf_counter()
     work()
     return time.process_time() - cpu, time.perf_counter() - wall
-
-
-if __name__ == "__main__":
-    sys.exit(child(sys.argv[1], Path(sys.argv[2]) if len(sys.argv) > 2 else None))

@@ -22,8 +22,6 @@ KEEPALIVE_S = 20
 def watch(host: str, port: int, topic: str, show: Show, *, username: str = "", password: str | None = None) -> None:
     """Show every message that matches a filter, until the process is told to end; a lost broker is waited for.
 
-    It speaks MQTT 3.1.1, which every broker does.
-
     Args:
         host: the broker's name or address.
         port: its port.
@@ -36,21 +34,13 @@ def watch(host: str, port: int, topic: str, show: Show, *, username: str = "", p
         UsageError: if `topic` is no topic filter.
         LinkError: if the broker cannot be reached, or refuses.
     """
-    from paho.mqtt.client import Client, MQTTv311
-    from paho.mqtt.enums import CallbackAPIVersion
-
     try:
         validate_filter(topic)
     except ValueError as error:
         raise UsageError(str(error), remedy="write it like chappe/# or chappe/+/signal") from None
     refusals: list[str] = []
-    client = Client(CallbackAPIVersion.VERSION2, protocol=MQTTv311)
-    client.on_message = lambda _client, _data, message: _pass_on(message, show)
-    client.on_connect = lambda client, _data, _flags, reason, _properties: _connected(client, reason, topic, refusals)
-    client.on_disconnect = lambda _client, _data, _flags, reason, _properties: _disconnected(reason, refusals)
-    client.reconnect_delay_set(1, RECONNECT_AT_MOST_S)
-    if username:
-        client.username_pw_set(username, password)
+    client = _client(topic, show, refusals)
+    client.username_pw_set(username or None, password)
     try:
         client.connect(host, port, keepalive=KEEPALIVE_S)
     except OSError as error:
@@ -68,6 +58,19 @@ def watch(host: str, port: int, topic: str, show: Show, *, username: str = "", p
         raise LinkError(
             f"the broker at {host}:{port} refuses: {refusals[0]}", remedy="check --username and its password"
         )
+
+
+def _client(topic: str, show: Show, refusals: list[str]) -> Client:
+    from paho.mqtt.client import Client, MQTTv311
+    from paho.mqtt.enums import CallbackAPIVersion
+
+    # 3.1.1 is what every broker speaks.
+    client = Client(CallbackAPIVersion.VERSION2, protocol=MQTTv311)
+    client.on_message = lambda _client, _data, message: _pass_on(message, show)
+    client.on_connect = lambda client, _data, _flags, reason, _properties: _connected(client, reason, topic, refusals)
+    client.on_disconnect = lambda _client, _data, _flags, reason, _properties: _disconnected(reason, refusals)
+    client.reconnect_delay_set(1, RECONNECT_AT_MOST_S)
+    return client
 
 
 def _pass_on(message: MQTTMessage, show: Show) -> None:
