@@ -325,3 +325,20 @@ def test_sigint_ends_it_cleanly_too_and_no_thread_or_socket_stays(broker: LocalB
     assert tower.end(signal.SIGINT) == 0
     assert tower.wait_for("state", status="stopping")
     assert not (tower.file.parent / "state" / "control.sock").exists()
+
+
+@pytest.mark.feature("MOD-03", breaks="chappe.assembly:model_listing")
+def test_info_names_the_same_models_as_the_command_line(
+    broker: LocalBroker, daemon: Make, frames: Path, weights: Path
+) -> None:
+    tower = daemon(camera(frames, weights), broker.port)
+    model = tower.wait_for("model")["model"]
+    info = tower.wait_for(
+        "published", where=lambda line: line["topic"].endswith("/info") and line["payload"]["models"]
+    )["payload"]
+    listed = json.loads(chappe("models", "list", "--json", "--dir", str(weights)).stdout)
+    shown = {entry["name"]: entry["hash8"] for entry in info["models"]}
+    assert shown == {entry["name"]: entry["hash8"] for entry in listed}
+    assert model == f"hands-lite@{shown['hands-lite']}" == info["model"]
+    assert {entry["name"]: entry["role"] for entry in info["models"]}["hands-lite"] == "active"
+    assert tower.end() == 0
