@@ -50,13 +50,13 @@ def test_the_wheel_carries_what_is_looked_for(checkout: Path) -> None:
 
 
 def test_there_is_one_frame_for_every_label_and_a_note_on_their_licences() -> None:
-    """Eight pictures, named after what they show; each is in the table with its source."""
+    """Eight pictures, named after what they show; each is in the table with its source, and the licences lie beside them."""
     folder = bundled("config/frames")
     assert sorted(file.stem for file in folder.glob("*.png")) == sorted(LABELS)
-    note = (folder / "README.md").read_text(encoding="utf-8")
+    note = (folder / "LICENSE.md").read_text(encoding="utf-8")
     assert all(f"`{label}.png`" in note for label in LABELS)
-    assert "SIL Open Font License" in note
-    assert "Microsoft Corporation" in note
+    assert "SIL OPEN FONT LICENSE Version 1.1" in (folder / "OFL.txt").read_text(encoding="utf-8")
+    assert "Microsoft Corporation" in (folder / "MIT.txt").read_text(encoding="utf-8")
 
 
 def test_the_frames_are_those_that_the_models_were_checked_with() -> None:

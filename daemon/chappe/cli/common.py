@@ -32,7 +32,7 @@ def add_config_options(parser: argparse.ArgumentParser) -> None:
         "--config",
         type=file_path,
         metavar="FILE",
-        default=os.environ.get("CHAPPE_CONFIG"),
+        default=os.environ.get("CHAPPE_CONFIG") or None,
         help="read FILE in place of /etc/chappe/chappe.toml and /etc/chappe/conf.d/*.toml",
     )
     parser.add_argument(

@@ -61,13 +61,12 @@ class Inbox:
             if not self._queue:
                 timeout = None if until is None else max(0.0, (until - self._clock.now()) / SECOND)
                 self._ready.wait(timeout)
-            events = list(self._queue)
-            self._queue.clear()
+            # One exchange: a signal handler in this very thread may put an event between two statements.
+            events, self._queue = self._queue, deque()
             self._data = 0
             dropped, self._dropped = self._dropped, Counter()
         now = self._clock.now()
-        events.extend(Overloaded(at=now, stream=stream, n=n) for stream, n in dropped.items())
-        return events
+        return [*events, *(Overloaded(at=now, stream=stream, n=n) for stream, n in dropped.items())]
 
 
 def stream_of(event: Event) -> str:
