@@ -232,6 +232,13 @@ def test_generated_pages_are_current_and_links_lead_somewhere() -> None:
     assert found.returncode == 0, found.stdout + found.stderr
 
 
+def test_every_decision_is_listed() -> None:
+    """A record that the list does not name is not found by who asks why."""
+    folder = CHECKOUT / "docs/decisions"
+    listed = re.findall(r"\]\((\d{4}-[\w-]+\.md)\)", (folder / "README.md").read_text(encoding="utf-8"))
+    assert listed == sorted(file.name for file in folder.glob("[0-9]*.md"))
+
+
 # ---- locks -----------------------------------------------------------------------------------------------------------
 
 

@@ -29,12 +29,15 @@ UNREADABLE = (
 )
 """What Pillow's many decoders raise over broken files, beside its own errors (found by feeding it damaged ones)."""
 
+FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "AVIF", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "ICO", "TGA")
+"""What cameras, telephones and people produce. Not all that Pillow knows: some of its rarer decoders hang on damaged files."""
+
 
 def decode(data: bytes, *, name: str = "the picture") -> Frame:
     """Decode a picture.
 
     Args:
-        data: the bytes of a file in any format that Pillow reads.
+        data: the bytes of a file in one of `FORMATS`.
         name: how messages name the picture.
 
     Returns:
@@ -50,7 +53,9 @@ def decode(data: bytes, *, name: str = "the picture") -> Frame:
             # Pillow warns of pictures that are merely large or oddly tagged; what is too large it refuses. One thread decodes
             # in the daemon, so the process-wide filter is safe to touch.
             warnings.simplefilter("ignore")
-            with Image.open(io.BytesIO(data)) as image:
+            Image.init()
+            known = [name for name in FORMATS if name in Image.OPEN]
+            with Image.open(io.BytesIO(data), formats=known) as image:
                 image.load()
                 return to_rgb(ImageOps.exif_transpose(image))
     except (*UNREADABLE, Image.DecompressionBombError) as error:
@@ -86,4 +91,4 @@ def _eight_bits(grey: np.ndarray[Any, np.dtype[np.float64]]) -> np.ndarray[Any, 
     finite = np.nan_to_num(grey, nan=0.0, posinf=65535.0, neginf=0.0)
     top = float(finite.max(initial=0.0))
     scale = 1.0 if 1.0 < top <= 255 else 255.0 if top <= 1 else 255 / 65535
-    return np.asarray(np.clip(finite * scale, 0, 255), np.uint8)
+    return np.asarray(np.rint(np.clip(finite * scale, 0, 255)), np.uint8)

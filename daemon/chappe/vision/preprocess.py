@@ -106,6 +106,15 @@ class PillowWarper:
 
     def __init__(self) -> None:
         self._image: Any = importlib.import_module("PIL.Image")
+        self._as_buffer: Callable[[memoryview], Any] = self._find_buffer()
+
+    def _find_buffer(self) -> Callable[[memoryview], Any]:
+        """How this Pillow takes pixels without a copy; Pillow 9 (Debian 12's) takes nothing but bytes."""
+        try:
+            self._image.frombuffer("RGB", (1, 1), memoryview(bytearray(3)), "raw", "RGB", 3, 1)
+        except TypeError:
+            return bytes
+        return memoryview
 
     def warp(self, rgb: Frame, roi: Roi, out: Input) -> None:
         """See `Warper.warp`."""
@@ -128,4 +137,4 @@ class PillowWarper:
         width, stride = right - left, rgb.strides[0]
         first = top * stride + left * 3
         data = rgb.data.cast("B")[first : first + (bottom - top - 1) * stride + width * 3]
-        return self._image.frombuffer("RGB", (width, bottom - top), data, "raw", "RGB", stride, 1)
+        return self._image.frombuffer("RGB", (width, bottom - top), self._as_buffer(data), "raw", "RGB", stride, 1)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import glob
-import struct
 from collections import OrderedDict, deque
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,8 +16,6 @@ from chappe.edge.sources.pixels import Size, upright
 from chappe.errors import CameraError
 
 if TYPE_CHECKING:
-    from PIL import Image
-
     from chappe.edge.slot import Pixels
 
 SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"))
@@ -215,22 +212,13 @@ def decode(path: Path, rotate: int = 0) -> Pixels:
         (H, W, 3) uint8 RGB, C-contiguous, read-only, because it may be shown many times.
 
     Raises:
-        CameraError: if Pillow cannot decode it.
+        CameraError: if it cannot be decoded.
     """
-    import numpy as np
-    from PIL import Image, ImageOps
+    from chappe.vision import picture
 
     try:
-        with Image.open(path) as image:
-            pixels = upright(np.asarray(_as_rgb(ImageOps.exif_transpose(image))), rotate)
-    except (OSError, ValueError, SyntaxError, EOFError, struct.error, Image.DecompressionBombError) as reason:
+        pixels = upright(picture.decode(path.read_bytes(), name=path.name), rotate)
+    except OSError as reason:  # EdgeError is one, too
         raise _unreadable(path, reason) from reason
     pixels.setflags(write=False)
     return pixels
-
-
-def _as_rgb(image: Image.Image) -> Image.Image:
-    """Any mode to RGB. Sixteen-bit grey (``I`` before Pillow 10.3) is scaled first: Pillow would clip it to white."""
-    if image.mode == "I" or image.mode.startswith("I;16"):
-        return image.convert("I").point(lambda value: value * (1 / 256)).convert("L").convert("RGB")
-    return image.convert("RGB")
