@@ -46,7 +46,18 @@ def test_the_wheel_carries_what_is_looked_for(checkout: Path) -> None:
     project = tomllib.loads((checkout / "pyproject.toml").read_text(encoding="utf-8"))
     included = project["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"]
     assert included["config"] == "chappe/_config"
-    assert included["models"] == "chappe/_models"
+    manifests = {f"models/{file.name}" for file in (checkout / "models").glob("*.toml")}
+    assert {name: where for name, where in included.items() if name in manifests} == {
+        name: f"chappe/_{name}" for name in manifests
+    }
+
+
+def test_the_wheel_carries_no_weights(checkout: Path) -> None:
+    """A checkout's model folder also holds what was pulled; a folder that is included whole would take it along."""
+    project = tomllib.loads((checkout / "pyproject.toml").read_text(encoding="utf-8"))
+    included = project["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"]
+    assert "models" not in included
+    assert not [name for name in included if name.endswith(".tflite")]
 
 
 def test_there_is_one_frame_for_every_label_and_a_note_on_their_licences() -> None:

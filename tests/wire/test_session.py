@@ -245,12 +245,14 @@ def test_online_means_subscribed(make_device: MakeDevice, stack: ExitStack) -> N
         body = peer.expect(0x80)
         assert peer.quiet(0.1)
         peer.send(b"\x90\x04" + body[:2] + b"\x00\x01")
-        peer.send(puback(peer.publish()[0]))
+        # A message handed over on the very threshold may still be on its way to the thread, and then goes out after all.
+        while peer.send(puback((sent := peer.publish())[0])) or sent[1] != "late":
+            pass
         peer.packet()
 
     server = stack.enter_context(Scripted(script))
     device = make_device(server.port)
-    device.link.publish([Publish(token=1, topic="early", payload=b"dropped")])
+    device.link.publish([Publish(token=1, topic="early", payload=b"dropped, or sent once online")])
     device.online()
     device.link.publish([Publish(token=2, topic="late", payload=b"sent")])
     assert device.heard.codes([2]) == {2: 0}
