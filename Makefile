@@ -16,7 +16,7 @@ help:
 	@echo 'make demo            gestures, lamps and a broker, nothing to plug in   (SECONDS=15 ends it by itself)'
 	@echo 'make test            every test but the slow ones; installs what it needs   (ARGS=... goes to pytest)'
 	@echo 'make lint, format    what CI demands of the source; put it into that form'
-	@echo 'make bench           the figures of the README, as ratios of one run   (WHAT="vision streams" ARGS=--json)'
+	@echo 'make bench           the figures of the README, as ratios of one run   (WHAT="start streams" ARGS=--json)'
 	@echo 'make docs            write the generated pages again and check every link'
 	@echo 'make models          pull the hand models, 42 MB, and check them'
 	@echo 'make features        how many capabilities have passing tests, per area'
@@ -51,7 +51,7 @@ format: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-WHAT ?= vision streams
+WHAT ?= start streams vision
 bench: models
 	@for what in $(WHAT); do $(BIN)/chappe bench $$what $(ARGS) || exit; done
 

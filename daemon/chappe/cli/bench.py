@@ -14,6 +14,7 @@ from chappe.cli.common import Commands, add_json_option
 
 BENCHES: Mapping[str, str] = {
     "vision": "a tracked frame against the bare model, idle cost, memory",
+    "start": "how soon the command line answers, the daemon is ready, a stop is over",
     "streams": "events per second of the engine against a plain loop",
 }
 
