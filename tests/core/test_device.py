@@ -308,6 +308,7 @@ def test_signal_lamps_follow_the_signal_and_a_stop_puts_them_out() -> None:
     assert seen == [["green"], ["red"], ["blue"]]
     tower.stop()
     lit.update({d.pin: d.level for d in tower.driven})
+    assert set(lit) == {"status", "green", "red", "blue", "relay"}
     assert not any(lit.values())
 
 
@@ -574,6 +575,22 @@ def test_new_signals_take_effect_at_once_and_what_cannot_says_restart_required()
     assert [m.payload["signal"] for m in tower.on("T/signal")] == ["-", "BUY", "-", "WIN"]
     assert tower.last("T/info")["restart_required"] == ["mqtt.port"]
     assert tower.last("T/info")["config_hash"] == "1" * 12
+
+
+def test_rules_come_live_by_a_reload_but_wait_for_outputs_that_are_not_open_yet() -> None:
+    rule = '[rules.a]\npress = "short"\nmark = "pressed"\n'
+    tower = Tower("[buttons]\nmain = 26\n")
+    tower.link_up()
+    reloaded(tower, "[buttons]\nmain = 26\n" + rule)
+    tower.press(0.1)
+    tower.advance(1)
+    assert [m.data["mark"] for m in tower.stream("mark")] == ["pressed"]
+    wired = '[outputs.bell]\npin = 22\n[rules.a]\npress = "short"\noutput = "bell"\n'
+    reloaded(tower, "[buttons]\nmain = 26\n" + wired)
+    tower.press(0.1)
+    tower.advance(1)
+    assert tower.last("T/info")["restart_required"] == ["outputs.bell", "rules"]
+    assert len(tower.stream("mark")) == 2
 
 
 def test_another_model_is_loaded_by_a_reload() -> None:

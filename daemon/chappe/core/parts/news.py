@@ -137,6 +137,9 @@ class News:
         old, new = to_data(context.config), event.config
         changed = sorted(_changes(old, new))
         live = [path for path in changed if path.startswith(LIVE)]
+        if any(path.startswith("outputs") for path in changed):
+            # Rules may name outputs that are not open yet; they come together, at the restart.
+            live = [path for path in live if path != "rules"]
         for path in live:
             _copy(new, old, path)
         context.config = from_data(old)

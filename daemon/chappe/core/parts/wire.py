@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from chappe.core.context import Context
-from chappe.core.effects import Disconnect, Finished, Publish, Reply
+from chappe.core.effects import Disconnect, Drive, Finished, Publish, Reply
 from chappe.core.envelope import to_json
 from chappe.core.events import Acked, Arrived, Asked, LinkDown, LinkUp
 from chappe.core.indicators import State
@@ -48,7 +48,6 @@ class Wire:
         self._connected_before = False
         self._deadline: Ns | None = None
         self._goodbye = False
-        self._max_packet = 0
         self._show()
 
     # ── the link ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -60,7 +59,6 @@ class Wire:
         self._count_offline()
         self._offline_since = None
         self.status, self.protocol, self.window = "online", event.protocol, event.window
-        self._max_packet = event.max_packet
         self._show()
         self._context.outbox.link_up()
         self._context.last.announce()
@@ -184,7 +182,8 @@ class Wire:
 
     def _finish(self) -> None:
         self._deadline = None
-        self._context.lamp.set(State.STOPPED, True, self._context.now)
+        if self._context.config.indicators.status is not None:
+            self._context.emit(Drive(pin="status", level=0.0))  # safe to unplug
         self._context.emit(Finished(code=0))
 
     def state_payload(self, status: str) -> bytes:
