@@ -97,7 +97,7 @@ def through_engine(script: list[Any]) -> int:
     from chappe.config import loads
     from chappe.core.effects import Publish
     from chappe.core.engine import boot
-    from chappe.core.events import Ack, Acked, CameraOpened, LinkUp, Started
+    from chappe.core.events import Ack, Acked, CameraOpened, LinkUp, Ready, Started
     from chappe.core.settings import to_data
     from chappe.core.units import Ns, WallNs
 
@@ -105,6 +105,7 @@ def through_engine(script: list[Any]) -> int:
     engine, _ = boot(
         Started(at=Ns(0), boot="0" * 16, wall=WallNs(0), synced=True, config=data, config_hash="", version="bench")
     )
+    engine.step(Ready(at=Ns(0)))
     engine.step(CameraOpened(at=Ns(0), source="files", width=640, height=480))
     waiting = [*engine.step(LinkUp(at=Ns(0), protocol="5", window=100))]
     published = 0

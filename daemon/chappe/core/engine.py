@@ -127,8 +127,18 @@ class Engine:
         self._let_time_act(horizon)
         self.context.now = horizon
         self._handlers[type(event)](event)
+        if type(event) is ev.Seen and self._nothing_came_of_it():
+            return []
         self._settle()
         return self._take()
+
+    def _nothing_came_of_it(self) -> bool:
+        """Whether a frame changed nothing but the camera's own deadline, as nearly every frame does.
+
+        A deadline that only moved away may be asked for too early: that finds nothing due, and is corrected.
+        """
+        due = self.eyes.due()
+        return not self.context.effects and self._due is not None and (due is None or due >= self._due)
 
     def _settle(self) -> None:
         self.pins.refresh()

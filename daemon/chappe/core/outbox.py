@@ -87,10 +87,12 @@ class Outbox:
 
     def produce(self, stream: str, data: Mapping[str, Any], now: Ns, *, key: str = "", model: str = "") -> None:
         """Take in one value of a stream; whatever the link does, this never fails."""
-        self._touch()
+        self._due_known = False
         lane = self.lanes[stream]
         lane.produce(data, now, key=key, model=model, offline=not self.online)
         self._bounds.hold(lane, online=self.online)
+        if lane.rows:
+            self.worth_a_look = True
 
     def overload(self, stream: str, n: int) -> None:
         """`n` values of `stream` were turned away at the inbox: they count, take numbers, and are disclosed."""
