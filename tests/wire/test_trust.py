@@ -119,9 +119,11 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("authority")
     for name in ("ca", "stranger"):
         run(folder, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
-            "-keyout", f"{name}.key", "-out", f"{name}.pem", "-subj", f"/CN={name}")  # fmt: skip
-    (folder / "server.ext").write_text("subjectAltName=DNS:localhost\n", encoding="utf-8")
-    (folder / "client.ext").write_text("extendedKeyUsage=clientAuth\n", encoding="utf-8")
+            "-keyout", f"{name}.key", "-out", f"{name}.pem", "-subj", f"/CN={name}",
+            # Python 3.13 verifies strictly: an authority has to say what its key is for (RFC 5280 section 4.2.1.3).
+            "-addext", "keyUsage=critical,keyCertSign,cRLSign")  # fmt: skip
+    (folder / "server.ext").write_text("subjectAltName=DNS:localhost\nauthorityKeyIdentifier=keyid\n", encoding="utf-8")
+    (folder / "client.ext").write_text("extendedKeyUsage=clientAuth\nauthorityKeyIdentifier=keyid\n", encoding="utf-8")
     for name in ("server", "client"):
         run(folder, "req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
             "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}")  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import operator
 import types
 import typing
@@ -48,7 +49,7 @@ def _struct_as_written(kind: type[msgspec.Struct]) -> Any:
             default = field.default if field.default is not msgspec.NODEFAULT else field.default_factory()
             entry = (*entry, msgspec.field(default=_default(default), name=field.encode_name))
         fields.append(entry)
-    doc = {"__doc__": kind.__doc__}
+    doc = {"__doc__": inspect.cleandoc(kind.__doc__ or "")}  # Python 3.13 strips the indentation by itself
     return msgspec.defstruct(
         kind.__name__, fields, forbid_unknown_fields=True, kw_only=True, frozen=True, namespace=doc
     )
