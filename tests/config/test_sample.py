@@ -50,7 +50,7 @@ def sections() -> Iterator[tuple[str, bool, type[msgspec.Struct]]]:
 def test_every_configuration_we_ship_is_valid(name: str) -> None:
     """For the loader, and against the tracked schema that editors use."""
     schema = json.loads((CHECKOUT / "config/chappe.schema.json").read_text(encoding="utf-8"))
-    load(CHECKOUT / name, environ={})
+    assert [layer.name for layer in load(CHECKOUT / name, environ={}).layers if layer.data] == [str(CHECKOUT / name)]
     jsonschema.Draft202012Validator(schema).validate(tomllib.loads((CHECKOUT / name).read_text(encoding="utf-8")))
 
 

@@ -466,11 +466,14 @@ def test_a_clean_stop_waits_at_most_a_second_for_acknowledgements_and_one_more_f
     assert tower.finished == 2.5
 
 
-def test_a_stop_while_offline_ends_at_once() -> None:
+def test_a_stop_while_offline_ends_at_once_and_tells_what_was_never_delivered() -> None:
     tower = Tower('[sensors.a]\ndriver = "simulated"\nevery = "1s"\n')
     tower.advance(5)
     tower.stop()
     assert tower.finished == 5.0
+    assert tower.announced[-1] == (5.0, "state", {"status": "stopped", "undelivered": 6})
+    assert (tower.book("a")["spilled"], tower.book("a")["queued"]) == (6, 0)
+    assert tower.audits
 
 
 def test_what_is_unacknowledged_never_exceeds_the_window() -> None:

@@ -213,7 +213,8 @@ def test_a_privacy_lamp_on_simulated_pins_is_not_drivable(board: Board) -> None:
 
 def test_a_privacy_lamp_whose_pin_is_taken_is_not_drivable(board: Board) -> None:
     """The pin went to the status lamp."""
-    not_drivable(privacy_lamp(board.start(Indicators(status=27, privacy=27))))
+    error = not_drivable(privacy_lamp(board.start(Indicators(status=27, privacy=27))))
+    assert error.code == "privacy_led"
 
 
 def test_a_privacy_lamp_that_fails_says_so(broken: Board) -> None:

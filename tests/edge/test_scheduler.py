@@ -353,9 +353,11 @@ def test_close_ends_the_thread(running: tuple[Scheduler, Heard]) -> None:
 
 def test_an_edge_that_never_opened_can_be_closed() -> None:
     """`close` asks for nothing."""
-    edge = Scheduler(HOURLY, HERE, clock=SystemClock(), post=Heard().post)
+    heard = Heard()
+    edge = Scheduler(HOURLY, HERE, clock=SystemClock(), post=heard.post)
     edge.clock_changed()
     edge.close()
+    assert "apscheduler" not in {thread.name for thread in threading.enumerate()}
 
 
 def test_the_libraries_are_imported_when_jobs_are_planned() -> None:

@@ -356,6 +356,7 @@ def test_the_converter_lets_go_of_the_bus() -> None:
     for _ in range(2):
         driver = Mcp3008()
         driver.open(Sensor(driver="mcp3008"))
+        assert driver.read() == pytest.approx(0.0)
         driver.close()
         driver.close()
 

@@ -188,8 +188,10 @@ def test_the_lock_ends_with_the_store(make: Callable[..., Store]) -> None:
 
 def test_two_folders_are_two_devices(make: Callable[..., Store], tmp_path: Path) -> None:
     """Each has its own lock."""
-    make(tmp_path / "one").open()
-    make(tmp_path / "two").open()
+    one, two = make(tmp_path / "one"), make(tmp_path / "two")
+    one.open()
+    two.open()
+    assert one.memory() == two.memory() == {}
 
 
 # ── folders that cannot be used ──────────────────────────────────────────────────────────────────────────────────────

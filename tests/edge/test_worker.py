@@ -122,6 +122,7 @@ def test_a_step_that_is_due_runs_without_being_woken(bench: Bench) -> None:
     bench.worker.start()
     for _ in range(3):
         bench.next_step()
+    assert next(dues, "none left") == "none left"
 
 
 def test_it_beats_with_each_step(bench: Bench) -> None:
@@ -287,3 +288,19 @@ def test_a_part_without_a_reset_survives_too() -> None:
     worker.start()
     assert isinstance(events.get(timeout=WITHIN_S), Faulted)
     assert worker.stop(WITHIN_S)
+
+
+def test_a_reset_that_fails_is_a_bug_too_and_does_not_end_the_thread_silently(bench: Bench) -> None:
+    """Two bugs in one: the step's and that of starting afresh; the second failing step leaves the part off, and says so."""
+
+    def broken_reset() -> None:
+        raise ZeroDivisionError("and again")
+
+    bench.worker._reset = broken_reset
+    bench.act = bug
+    bench.worker.start()
+    bench.next_step()
+    messages = [bench.next_event(), bench.next_event()]
+    assert all(isinstance(event, Faulted) for event in messages)
+    bench.again(1.0)
+    assert bench.ended()

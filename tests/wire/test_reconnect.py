@@ -86,6 +86,7 @@ def test_the_reason_changes_while_offline(proxy: Proxy, make_device: MakeDevice)
     device.heard.down("refused")
     proxy.accept()
     device.online()
+    assert [event.status for event in device.heard.all(LinkDown)] == ["connecting", "lost", "refused"]
 
 
 # ── half-open links ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -209,7 +210,7 @@ def test_closing_without_a_goodbye_is_dying(mosquitto: LocalBroker, make_device:
     device.online()
     with Peer(mosquitto.port, STATE) as peer:
         device.link.close()
-        peer.wait_for(is_will)
+        assert len(peer.wait_for(is_will)) == 1
 
 
 PROGRAM = """

@@ -99,7 +99,7 @@ def test_a_tls_handshake_answered_in_http_is_a_portal(make_device: MakeDevice, s
 
     server = stack.enter_context(Scripted(script, connect=False))
     device = make_device(server.port, tls=True)
-    device.heard.down("captive_portal_suspected")
+    assert device.heard.down("captive_portal_suspected").reason
 
 
 def test_a_plain_listener_does_not_pass_for_tls(mosquitto: LocalBroker, make_device: MakeDevice) -> None:

@@ -158,23 +158,12 @@ class Outbox:
         """At most `credit` messages for the socket: by priority, then oldest first; in a stream by number."""
         out: list[Publish] = []
         while self.online and self.worth_a_look and len(out) < credit:
-            lane = self._next(now)
+            lane = _foremost(self._order, now)
             if lane is None:
                 self.worth_a_look = False
             else:
                 out.append(self._hand_over(lane, now))
         return out
-
-    def _next(self, now: Ns) -> Lane | None:
-        best: Lane | None = None
-        oldest = 0
-        for lane in self._order:
-            if best is not None and lane.spec.priority < best.spec.priority:
-                break
-            row = lane.head(now)
-            if row is not None and (best is None or row.accepted < oldest):
-                best, oldest = lane, row.accepted
-        return best
 
     def _hand_over(self, lane: Lane, now: Ns) -> Publish:
         token = self._token()
@@ -223,6 +212,15 @@ class Outbox:
             if lane.elider is not None:
                 lane.settle(lane.elider.flush(now), now, offline=not self.online)
 
+    def abandon(self) -> int:
+        """The process ends, and with it every row: each counts as spilled. Returns how many there were."""
+        count = self._totals.rows
+        self.link_down()
+        for lane in self._order:
+            while lane.rows:
+                lane.drop(0, "spilled")
+        return count
+
     # ── telling ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
     @property
@@ -242,6 +240,19 @@ class Outbox:
         oldest = min((row.accepted for row in chain(waiting, flying)), default=now)
         dead = sum(len(lane.dead) for lane in self._order)
         return Depth(self._totals.rows, self._totals.bytes, (now - oldest) / SECOND, dead)
+
+
+def _foremost(lanes: Iterable[Lane], now: Ns) -> Lane | None:
+    """Whose head leaves next, of lanes in order of priority: the highest priority, then the oldest row."""
+    best: Lane | None = None
+    oldest = 0
+    for lane in lanes:
+        if best is not None and lane.spec.priority < best.spec.priority:
+            break
+        row = lane.head(now)
+        if row is not None and (best is None or row.accepted < oldest):
+            best, oldest = lane, row.accepted
+    return best
 
 
 def _render(boot: str, row: Row, stamp: Stamp) -> bytes:

@@ -124,12 +124,18 @@ class Worker:
         except Exception as bug:  # noqa: BLE001 - the one supervising place of every edge
             return self._survive(bug, now)
 
-    def _survive(self, bug: Exception, now: Ns) -> Ns | None:
+    def _note(self, bug: Exception, now: Ns) -> None:
         log.error("bug in %s:\n%s", self.name, "".join(traceback.format_exception(bug)))
         self._post(Faulted(at=now, part=self.name, code=f"{self.name}_bug", message=f"{type(bug).__name__}: {bug}"))
         self._bugs = [*(at for at in self._bugs if now - at < BUG_WINDOW), now]
+
+    def _survive(self, bug: Exception, now: Ns) -> Ns | None:
+        self._note(bug, now)
         if self._reset is not None:
-            self._reset()
+            try:
+                self._reset()
+            except Exception as worse:  # noqa: BLE001 - starting afresh is the edge's own code, too
+                self._note(worse, now)
         if len(self._bugs) >= BUGS_BEFORE_OFF:
             log.error("%s is left off until the daemon restarts: %d bugs in a minute", self.name, len(self._bugs))
             self._stopping.set()

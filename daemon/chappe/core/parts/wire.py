@@ -182,6 +182,7 @@ class Wire:
 
     def _finish(self) -> None:
         self._deadline = None
+        self._context.announce("state", status="stopped", undelivered=self._context.outbox.abandon())
         if self._context.config.indicators.status is not None:
             self._context.emit(Drive(pin="status", level=0.0))  # safe to unplug
         self._context.emit(Finished(code=0))
