@@ -9,6 +9,9 @@ from typing import Any
 
 import msgspec
 
+from chappe.core.stored import Burial, Entry, LaneEntry, Query, Standing, StoredRow
+from chappe.core.units import Ns
+
 
 class Effect(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag=True, omit_defaults=True):
     """Root of all effects."""
@@ -34,6 +37,28 @@ class Publish(Effect, frozen=True):
     retain: bool = False
     expiry_s: int | None = None
     correlation: str = ""
+
+
+class Listen(Effect, frozen=True):
+    """Subscribe to one more topic filter (QoS 1) for the rest of this connection; before everything published after it."""
+
+    filter: str
+
+
+class Unlisten(Effect, frozen=True):
+    """Unsubscribe from what `Listen` asked for."""
+
+    filter: str
+
+
+class Reconnect(Effect, frozen=True):
+    """Leave the broker cleanly and connect again.
+
+    Attributes:
+        after: pause before that, in nanoseconds.
+    """
+
+    after: Ns = Ns(0)
 
 
 class Disconnect(Effect, frozen=True):
@@ -88,6 +113,90 @@ class Remember(Effect, frozen=True, gc=True):
     value: Any
 
 
+# ── the store: obeyed in the order given ─────────────────────────────────────────────────────────────────────────────
+
+
+class Commit(Effect, frozen=True, gc=True):
+    """One transaction over the outbox; the answer is `Committed` or `CommitFailed`.
+
+    Attributes:
+        number: rises by one with each.
+        rows: inserted, or replaced where the id is there already.
+        gone: ids of rows to delete; ids that are not there are passed over.
+        burials: rows that become dead letters.
+        forgotten: ids of dead letters to delete.
+        lanes: streams whose entry changes.
+        standings: delivery states to keep.
+        boot: this boot, written with each commit: wall minus monotonic time, and whether that is known to be right.
+        clean: the boot ends here, as it should.
+    """
+
+    number: int
+    at: Ns
+    rows: tuple[StoredRow, ...] = ()
+    gone: tuple[int, ...] = ()
+    burials: tuple[Burial, ...] = ()
+    forgotten: tuple[int, ...] = ()
+    lanes: dict[str, LaneEntry] = {}
+    standings: tuple[Standing, ...] = ()
+    boot: str = ""
+    offset: int = 0
+    synced: bool = False
+    clean: bool = False
+
+
+class Fetch(Effect, frozen=True):
+    """Read rows with ``after < id <= upto``, in the order of their ids; the answer is `Fetched`.
+
+    Attributes:
+        limit: most rows.
+        most_bytes: stop behind the row that brings the data read to this.
+        purpose: comes back in the answer; ``page`` with the data, ``sweep`` without (`StoredRow.data` is empty).
+    """
+
+    stream: str
+    after: int
+    upto: int
+    limit: int = 256
+    most_bytes: int = 1 << 20
+    purpose: str = "page"
+
+
+class Count(Effect, frozen=True):
+    """Count rows with ``after < id <= upto``; the answer is `Counted`."""
+
+    stream: str
+    after: int
+    upto: int
+
+
+class Exhume(Effect, frozen=True):
+    """Make these dead letters rows again, in one transaction with the counts of their lanes; the answer is `Exhumed`."""
+
+    ids: tuple[int, ...]
+
+
+class Chronicle(Effect, frozen=True, gc=True):
+    """Add to the history, in batches of 10 s or 64 KiB."""
+
+    entries: tuple[Entry, ...]
+
+
+class Consult(Effect, frozen=True):
+    """Ask the history, what waits to be written included; the answer is `Consulted`."""
+
+    ticket: int
+    query: Query
+
+
+class PlaceCursor(Effect, frozen=True):
+    """Remember how far the named reader of a stream has come: everything up to and including `offset`."""
+
+    reader: str
+    stream: str
+    offset: int
+
+
 class SampleHost(Effect, frozen=True):
     """Ask for memory, temperature and bytes written; the answer is `HostSampled`."""
 
@@ -118,6 +227,9 @@ class Finished(Effect, frozen=True):
 
 AnyEffect = (
     Publish
+    | Listen
+    | Unlisten
+    | Reconnect
     | Disconnect
     | OpenCamera
     | CloseCamera
@@ -125,6 +237,13 @@ AnyEffect = (
     | Drive
     | ReadSensors
     | Remember
+    | Commit
+    | Fetch
+    | Count
+    | Exhume
+    | Chronicle
+    | Consult
+    | PlaceCursor
     | SampleHost
     | Reply
     | Announce

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import msgspec
 
 from chappe.core.gestures import Sighting
+from chappe.core.stored import Backlog, FaultCode, Page, StoredRow
 from chappe.core.units import Ns, WallNs
 
 
@@ -39,6 +40,7 @@ class Started(Event, frozen=True, gc=True):
         config_hash: first 12 hex digits of the sha256 of that data.
         version: the daemon's version.
         memory: what an earlier boot asked to be remembered.
+        backlog: what the store holds of earlier boots.
         facts: what the host is (Python, platform, pins, runtime), for ``info``.
     """
 
@@ -50,6 +52,7 @@ class Started(Event, frozen=True, gc=True):
     version: str
     zone_s: int = 0
     memory: dict[str, Any] = {}
+    backlog: Backlog = Backlog()
     facts: dict[str, Any] = {}
 
 
@@ -279,10 +282,27 @@ class LinkUp(Event, frozen=True):
 
 
 class LinkDown(Event, frozen=True):
-    """Not connected, and why; also sent when the reason changes while offline."""
+    """Not connected, and why; also sent when the reason changes while offline.
+
+    Attributes:
+        cut: whether the peer ended a connection that was up (closed or reset it, or sent DISCONNECT), rather than fell silent.
+    """
 
     status: LinkStatus
     reason: str = ""
+    cut: bool = False
+
+
+class Carried(Event, frozen=True):
+    """How much has gone over the link since the last event of this kind.
+
+    Attributes:
+        sent: bytes of MQTT packets sent.
+        received: bytes of MQTT packets received.
+    """
+
+    sent: int
+    received: int
 
 
 class Ack(msgspec.Struct, frozen=True, gc=False, array_like=True):
@@ -333,6 +353,110 @@ class Arrived(Event, frozen=True):
     retained: bool = False
 
 
+# ── the store ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Committed(Event, frozen=True):
+    """A `Commit` is on the disk: a power cut does not undo it.
+
+    Attributes:
+        number: its number.
+        took: how long the transaction took.
+    """
+
+    number: int
+    took: Ns = Ns(0)
+
+
+class CommitFailed(Event, frozen=True):
+    """Nothing of a `Commit` is on the disk; its contents belong to the core again.
+
+    Attributes:
+        code: ``store_full`` where there is no room, else ``store_failed``.
+    """
+
+    number: int
+    code: FaultCode
+    message: str = ""
+
+
+class Fetched(Event, frozen=True, gc=True):
+    """The answer to a `Fetch`.
+
+    Attributes:
+        stream: whose rows.
+        purpose: as asked.
+        rows: in the order of their ids.
+        after: ids up to here were looked at: the last row's, or the `upto` of the question where nothing more lies before it.
+        bad: rows in that range that are there but cannot be read.
+    """
+
+    stream: str
+    purpose: str
+    rows: tuple[StoredRow, ...]
+    after: int
+    bad: int = 0
+
+
+class Exhumed(Event, frozen=True, gc=True):
+    """These dead letters are rows again."""
+
+    rows: tuple[StoredRow, ...]
+
+
+class StoreReset(Event, frozen=True, gc=True):
+    """The file was corrupt and has been set aside; a new one holds what could be salvaged.
+
+    Attributes:
+        path: where the old file is.
+        salvaged: rows in the new one.
+    """
+
+    path: str
+    salvaged: int
+
+
+class Counted(Event, frozen=True):
+    """The answer to a `Count`.
+
+    Attributes:
+        rows: rows with ids in the range asked for.
+        bytes: bytes of their data.
+        first: number of the first of them, 0 where there is none.
+        last: number of the last of them.
+    """
+
+    stream: str
+    rows: int
+    bytes: int
+    first: int = 0
+    last: int = 0
+
+
+class Consulted(Event, frozen=True, gc=True):
+    """The answer to a `Consult`.
+
+    Attributes:
+        error: why there is none; empty otherwise.
+    """
+
+    ticket: int
+    page: Page
+    error: str = ""
+
+
+class DiskSampled(Event, frozen=True):
+    """How full the file system of the state folder is; sent at start, every 10 s, and when it crosses the limit.
+
+    Attributes:
+        free: share of it that is free, 0 to 1.
+        used: bytes of the store's own files.
+    """
+
+    free: float
+    used: int
+
+
 AnyEvent = (
     Started
     | Tick
@@ -362,4 +486,13 @@ AnyEvent = (
     | Acked
     | Asked
     | Arrived
+    | Carried
+    | Committed
+    | CommitFailed
+    | Fetched
+    | Exhumed
+    | StoreReset
+    | Counted
+    | Consulted
+    | DiskSampled
 )

@@ -47,7 +47,11 @@ class Site(Section, frozen=True):
 
 
 class Mqtt(Section, frozen=True):
-    """The broker. `version` auto: MQTT 5 first, 3.1.1 where the broker refuses it."""
+    """The broker. `version` auto: MQTT 5 first, 3.1.1 where the broker refuses it.
+
+    `drain_rate`: messages of a backlog per second. `verify` echo: on each connection the first message of a stream counts as
+    delivered only when it comes back on a subscription of our own, for brokers whose PUBACK means nothing (MQTT 3.1.1).
+    """
 
     host: str = "127.0.0.1"
     port: Port = 1883
@@ -60,6 +64,10 @@ class Mqtt(Section, frozen=True):
     ack_stall: Span = Span(14 * SECOND)
     window: Annotated[int, Meta(ge=1, le=1000)] = 100
     session_expiry: Span = Span(DAY)
+    drain_rate: Annotated[int, Meta(ge=1)] | Literal["max"] = 500
+    verify: Literal["off", "echo"] = "off"
+    bytes_per_month: Annotated[int, Meta(ge=1000)] | None = None
+    transport: Literal["tcp", "websockets"] = "tcp"
     tls: bool = False
     ca_file: Path = ""
     cert_file: Path = ""
@@ -147,13 +155,19 @@ Durability = Literal["first", "behind", "memory"]
 
 
 class Stream(Section, frozen=True):
-    """How a stream is published. Unset keys take the default of the stream's kind (FEATURES appendices B and F)."""
+    """How a stream is published. Unset keys take the default of the stream's kind (FEATURES appendices B and F).
+
+    `confirm` delivered: a message is kept until a consumer's receipt says that it has it. `history`: how long this device itself keeps
+    the stream's messages, "off" for not at all.
+    """
 
     class_: StreamClass | None = msgspec.field(default=None, name="class")
     durability: Durability | None = None
     priority: Annotated[int, Meta(ge=0, le=9)] | None = None
     expiry: Span | None = None
     elide: Elide | Literal["none"] | None = None
+    confirm: Literal["sent", "delivered"] | None = None
+    history: Span | Literal["off"] | None = None
     owner: str = ""
     description: str = ""
     unit: str = ""
@@ -185,12 +199,13 @@ class Output(Section, frozen=True):
 
 
 class Deed(Section, frozen=True):
-    """Something the device does by itself: pulse an output, switch the camera, set a mark on ``stream/mark``."""
+    """Something the device does by itself: pulse an output, switch the camera, set a mark, raise an alert (``stream/alert``)."""
 
     output: str = ""
     pulse: Span = Span(500 * MILLISECOND)
     camera: Literal["", "on", "off"] = ""
     mark: str = ""
+    alert: str = ""
 
 
 class Rule(Deed, frozen=True):
@@ -211,12 +226,32 @@ class Job(Deed, frozen=True):
 
 
 class Outbox(Section, frozen=True):
-    """Bounds of what may wait for the broker; all of it in memory as yet, hence small enough for a board with 512 MB."""
+    """Bounds of what may wait for the broker, on disk; `memory_bytes` bounds what may wait in memory while nothing can be written.
 
-    rows: Annotated[int, Meta(ge=1)] = 50_000
-    bytes: Annotated[int, Meta(ge=1024)] = 32 * 1024 * 1024
+    `disk_free`: share of the file system that stays free; below it the outbox does not grow. `inline`: data above this many bytes goes to a
+    file of its own. `dead`: most dead letters.
+    """
+
+    rows: Annotated[int, Meta(ge=1)] = 500_000
+    bytes: Annotated[int, Meta(ge=1024)] = 256 * 1024 * 1024
+    memory_bytes: Annotated[int, Meta(ge=1024)] = 16 * 1024 * 1024
+    disk_free: Annotated[float, Meta(ge=0, lt=1)] = 0.05
+    inline: Annotated[int, Meta(ge=256)] = 16 * 1024
+    dead: Annotated[int, Meta(ge=0)] = 1000
     spill: Literal["oldest", "newest"] = "oldest"
     spill_order: Literal["class", "age"] = "class"
+
+
+class History(Section, frozen=True):
+    """Bounds of the messages that this device keeps for itself."""
+
+    bytes: Annotated[int, Meta(ge=1024)] = 256 * 1024 * 1024
+
+
+class Metrics(Section, frozen=True):
+    """`file`: where to write the figures of ``health`` as text for Prometheus' node exporter; empty for nowhere."""
+
+    file: Path = ""
 
 
 class Health(Section, frozen=True):
@@ -263,6 +298,8 @@ class Config(Section, frozen=True):
     rules: dict[Identifier, Rule] = {}
     jobs: dict[Identifier, Job] = {}
     outbox: Outbox = Outbox()
+    history: History = History()
+    metrics: Metrics = Metrics()
     health: Health = Health()
     requests: Requests = Requests()
     models: Models = Models()

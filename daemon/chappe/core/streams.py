@@ -18,6 +18,8 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         expiry: how long a message may wait for the broker.
         elide: elision before the outbox, None for none.
+        confirm: whether a message is kept until a consumer says that it has it.
+        history: how long this device keeps the stream's messages, None for not at all.
     """
 
     name: str
@@ -26,6 +28,8 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True):
     priority: int
     expiry: Ns
     elide: Elide | None = None
+    confirm: bool = False
+    history: Ns | None = None
     owner: str = ""
     description: str = ""
     unit: str = ""
@@ -46,6 +50,8 @@ RESERVED: Mapping[str, tuple[StreamClass, Durability, int]] = {
 _ORDINARY: tuple[StreamClass, Durability, int | None] = ("log", "behind", None)
 PRIORITY: Mapping[StreamClass, int] = {"log": 5, "latest": 3, "transient": 3}
 EXPIRY: Mapping[StreamClass, int] = {"log": 7 * DAY, "latest": DAY, "transient": DAY}
+# Streams that keep a history unless the owner says otherwise, and for how long (FEATURES appendix F).
+HISTORY: Mapping[str, int] = {"alert": 90 * DAY, "fault": 7 * DAY, "button": 7 * DAY, "gesture": 7 * DAY}
 
 
 def effective(name: str, stream: Stream | None = None, unit: str = "") -> Spec:
@@ -68,15 +74,24 @@ def effective(name: str, stream: Stream | None = None, unit: str = "") -> Spec:
         priority=priority if stream.priority is None else stream.priority,
         expiry=Ns(EXPIRY[class_] if stream.expiry is None else stream.expiry),
         elide=stream.elide if isinstance(stream.elide, Elide) and stream.elide.policy != "none" else None,
+        confirm=stream.confirm == "delivered",
+        history=_history(name, class_, stream),
         owner=stream.owner,
         description=stream.description,
         unit=stream.unit or unit,
     )
 
 
+def _history(name: str, class_: StreamClass, stream: Stream) -> Ns | None:
+    if class_ == "transient" or stream.history == "off":
+        return None
+    kept = HISTORY.get(name) if stream.history is None else stream.history
+    return None if kept is None else Ns(kept)
+
+
 def all_specs(config: Config) -> dict[str, Spec]:
     """Every stream of a device: the built-in ones that this daemon feeds, one per sensor, and those only configured."""
-    names = ["gesture", "button", "fault", "mark", *config.sensors, *config.streams]
+    names = ["gesture", "button", "fault", "mark", "alert", *config.sensors, *config.streams]
     return {
         name: effective(name, config.streams.get(name), unit_of(config.sensors[name]) if name in config.sensors else "")
         for name in dict.fromkeys(names)
