@@ -22,6 +22,7 @@ from chappe.core import effects as ef
 from chappe.core.envelope import to_json
 from chappe.core.events import ClockChanged, Event, Faulted, Healed, Started
 from chappe.core.settings import Config, to_data
+from chappe.core.streams import all_specs
 from chappe.core.topics import Topics
 from chappe.core.units import SECOND, Ns
 from chappe.edge import host
@@ -92,7 +93,7 @@ class Assembly:
         self._parts: dict[str, Part] = {}
         self._lookout = Lookout(clock, self._config.site.timezone)
         self._makers: Mapping[str, Callable[[], Part | None]] = {
-            "store": lambda: Store(self.folder, self._clock, self._inbox.put),
+            "store": self._store,
             "gpio": self._gpio,
             "control": self._control,
             "mqtt": self._mqtt,
@@ -101,6 +102,7 @@ class Assembly:
             "sensors": self._sensors,
             "scheduler": self._scheduler,
             "host": lambda: host.Host(self._clock, self._inbox.put),
+            "metrics": self._metrics,
         }
 
     # ── parts ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -137,6 +139,27 @@ class Assembly:
         if part is not None:
             part.close()
 
+    def _store(self) -> Part:
+        config = self._config
+        kept = {name: spec.history for name, spec in all_specs(config).items() if spec.history is not None}
+        return Store(
+            self.folder,
+            self._clock,
+            self._inbox.put,
+            inline=config.outbox.inline,
+            history_bytes=config.history.bytes,
+            retention=kept,
+            disk_free=config.outbox.disk_free,
+            boot=self._boot,
+        )
+
+    def _metrics(self) -> Part | None:
+        from chappe.edge.metrics import Metrics
+
+        if not self._config.metrics.file:
+            return None
+        return Metrics(Path(self._config.metrics.file), self._clock, self._inbox.put)
+
     def _gpio(self) -> Part:
         from chappe.edge.gpio import Gpio
 
@@ -152,7 +175,7 @@ class Assembly:
         from chappe.edge.mqtt import MqttLink
 
         config, topics = self._config, self._topics
-        wanted = {topics.req("+"), topics.state}
+        wanted = {topics.req("+"), topics.receipt("+"), topics.state}
         return Mqtt(
             MqttLink(
                 config.mqtt,
@@ -237,6 +260,7 @@ class Assembly:
             config_hash=digest,
             version=__version__,
             memory=store.memory(),
+            backlog=store.backlog(),
             facts={"python": platform.python_version(), "machine": platform.machine(), "platform": sys.platform},
         )
 
@@ -306,9 +330,7 @@ class Mqtt:
         self._link.open()
 
     def handle(self, effects: Sequence[ef.Effect]) -> None:
-        self._link.publish([effect for effect in effects if isinstance(effect, ef.Publish)])
-        if any(isinstance(effect, ef.Disconnect) for effect in effects):
-            self._link.disconnect()
+        self._link.handle(effects)
 
     def close(self) -> None:
         self._link.close()

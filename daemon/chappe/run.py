@@ -28,6 +28,10 @@ log = logging.getLogger(__name__)
 # Which part carries out which effect.
 ROUTES: Mapping[type[ef.Effect], str] = {
     ef.Publish: "mqtt",
+    ef.Listen: "mqtt",
+    ef.Unlisten: "mqtt",
+    ef.Acknowledge: "mqtt",
+    ef.Reconnect: "mqtt",
     ef.Disconnect: "mqtt",
     ef.OpenCamera: "camera",
     ef.CloseCamera: "camera",
@@ -35,12 +39,20 @@ ROUTES: Mapping[type[ef.Effect], str] = {
     ef.Drive: "gpio",
     ef.ReadSensors: "sensors",
     ef.Remember: "store",
+    ef.Commit: "store",
+    ef.Fetch: "store",
+    ef.Count: "store",
+    ef.Exhume: "store",
+    ef.Chronicle: "store",
+    ef.Consult: "store",
+    ef.PlaceCursor: "store",
     ef.SampleHost: "host",
     ef.Reply: "control",
+    ef.Announce: "metrics",
 }
 
 # A part that is opened later may rely on those before it; they are closed in the opposite order.
-START_ORDER = ("store", "gpio", "control", "mqtt", "vision", "camera", "sensors", "scheduler", "host")
+START_ORDER = ("store", "gpio", "control", "mqtt", "vision", "camera", "sensors", "scheduler", "host", "metrics")
 
 CRASH_EVENTS = 1000
 

@@ -230,6 +230,7 @@ def test_a_failing_sensor_is_one_fault_however_often_it_fails() -> None:
     tower.link_up()
     for _ in range(5):
         tower.feed(ev.SensorFailed(at=tower.clock.now(), name="a", code="sensor_timeout", message="hangs"))
+    tower.advance(0.02)
     assert len(tower.stream("fault")) == 1
 
 
@@ -412,10 +413,12 @@ def test_a_rejected_model_is_a_fault_that_names_it_and_a_good_one_heals_it() -> 
     tower = Tower(CAMERA)
     tower.link_up()
     tower.feed(ev.ModelRejected(at=tower.clock.now(), name="hands-full", message="palm: sha256 differs"))
+    tower.advance(0.02)
     fault = tower.stream("fault")[-1].data
     assert (fault["part"], fault["code"], fault["model"]) == ("vision", "model_rejected", "hands-full")
     assert "sha256" in fault["message"]
     tower.feed(ev.ModelLoaded(at=tower.clock.now(), name="hands-full", model="hands-full@1"))
+    tower.advance(0.02)
     assert tower.stream("fault")[-1].data["healed"] is True
 
 
@@ -472,7 +475,9 @@ def test_a_stop_while_offline_ends_at_once_and_tells_what_was_never_delivered() 
     tower.stop()
     assert tower.finished == 5.0
     assert tower.announced[-1] == (5.0, "state", {"status": "stopped", "undelivered": 6})
-    assert (tower.book("a")["spilled"], tower.book("a")["queued"]) == (6, 0)
+    assert (tower.book("a")["spilled"], tower.book("a")["queued"]) == (0, 6)
+    assert tower.commits[-1].clean
+    assert [row.seq for row in tower.rows.values()] == [1, 2, 3, 4, 5, 6]
     assert tower.audits
 
 
@@ -608,6 +613,7 @@ def test_a_refused_reload_is_a_fault_and_changes_nothing() -> None:
     tower = Tower(CAMERA + SIGNALS)
     tower.link_up()
     tower.feed(ev.ReloadRefused(at=tower.clock.now(), problems=("x.toml:3: mqtt.hots: unknown key",)))
+    tower.advance(0.02)
     assert tower.stream("fault")[-1].data["code"] == "config_rejected"
     show(tower, "Pointing_Up")
     assert tower.last("T/signal")["signal"] == "BUY"

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chappe.core.events import Asked
-from chappe.core.requests import Requests, field
+from chappe.core.requests import WAITING, Later, Requests, field, number
 from chappe.core.settings import Requests as Limits
 from chappe.core.units import Ns, seconds
 from chappe.errors import WireError
@@ -34,7 +34,9 @@ def desk() -> Requests:
 
 
 def ask(requests: Requests, verb: str, body: bytes = b"", at: float = 0.0, **more: Any) -> dict[str, Any]:
-    return json.loads(requests.handle(Asked(at=seconds(at), verb=verb, body=body, **more)))
+    answer = requests.handle(Asked(at=seconds(at), verb=verb, body=body, **more))
+    assert answer is not None
+    return json.loads(answer)
 
 
 def code(answer: dict[str, Any]) -> str:
@@ -111,3 +113,115 @@ def test_a_field_of_another_type_is_a_wire_error(value: Any) -> None:
 def test_a_truth_value_is_not_a_number() -> None:
     with pytest.raises(WireError, match="whole number"):
         field({"n": True}, "n", int)
+
+
+# ── answers that come later ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Slow:
+    """A desk with one verb, ``look``, whose answer comes when the test says so."""
+
+    def __init__(self, then: Any = None) -> None:
+        self.tickets = 0
+        self.then = then
+        self.requests = Requests(Limits(), {"look": self.look, "quiet": lambda body, now: None})
+
+    def look(self, body: Mapping[str, Any], now: Ns) -> Later:
+        self.tickets += 1
+        return Later(self.tickets, self.then)
+
+    def ask(self, at: float = 0.0, body: bytes = b"{}", **more: Any) -> bytes | None:
+        return self.requests.handle(Asked(at=seconds(at), verb="look", body=body, via="socket", **more))
+
+
+def told(done: Any) -> tuple[str, dict[str, Any]]:
+    asked, payload = done
+    return asked.reply_to, json.loads(payload)
+
+
+@pytest.mark.feature("HIS-02", breaks="chappe.core.requests:Requests.fulfil")
+def test_an_answer_that_comes_later_reaches_who_asked_once() -> None:
+    """With the id of the request; a second answer goes nowhere."""
+    desk = Slow()
+    assert desk.ask(body=b'{"id":"a"}', reply_to="1") is None
+    assert desk.ask(body=b'{"id":"b"}', reply_to="2") is None
+    assert told(desk.requests.fulfil(2, [1])) == ("2", {"status": "ok", "data": [1], "id": "b"})
+    assert told(desk.requests.fulfil(1, {})) == ("1", {"status": "ok", "data": {}, "id": "a"})
+    assert desk.requests.fulfil(1, {}) is None
+    assert desk.requests.fulfil(99, {}) is None
+
+
+def test_what_comes_is_made_into_the_answer_by_whoever_put_it_off() -> None:
+    desk = Slow(then=lambda came: came * 2)
+    desk.ask()
+    assert told(desk.requests.fulfil(1, 21))[1]["data"] == 42
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_a_refusal_may_come_later_too(late: bool) -> None:
+    """As the outcome itself, or out of what makes the answer."""
+    error = WireError("not_found", "no")
+    desk = Slow(then=(lambda came: refuse({}, Ns(0))) if late else None)
+    desk.ask(body=b'{"id":3}')
+    answer = told(desk.requests.fulfil(1, None if late else error))[1]
+    assert (code(answer), answer["id"]) == ("owner_off" if late else "not_found", 3)
+    assert desk.requests.refused == 1
+
+
+@pytest.mark.feature("CMD-02", breaks="chappe.core.requests:Requests.expire")
+def test_after_exactly_ten_seconds_the_asker_learns_that_no_answer_came() -> None:
+    """`timeout`; the answer that comes after that goes nowhere."""
+    desk = Slow()
+    assert desk.requests.due() is None
+    desk.ask(1.0, reply_to="1")
+    desk.ask(2.5, reply_to="2")
+    assert desk.requests.due() == seconds(11.0)
+    assert desk.requests.expire(Ns(seconds(11.0) - 1)) == []
+    [first] = desk.requests.expire(seconds(11.0))
+    assert (told(first)[0], code(told(first)[1])) == ("1", "timeout")
+    assert desk.requests.fulfil(1, {}) is None
+    assert desk.requests.due() == seconds(12.5)
+    assert told(desk.requests.fulfil(2, {}))[0] == "2"
+    assert desk.requests.due() is None
+
+
+def test_the_sixty_fifth_who_would_wait_is_told_to_come_again() -> None:
+    """`busy`; what can be answered at once still is, and a place that is free again is given."""
+    desk = Slow()
+    assert [desk.ask() for _ in range(WAITING)] == [None] * WAITING
+    assert code(json.loads(desk.ask() or b"")) == "busy"
+    assert ask(desk.requests, "quiet", via="socket") == {"status": "ok"}
+    desk.requests.fulfil(1, None)
+    assert desk.ask() is None
+
+
+def test_what_waits_keeps_nothing_of_the_body() -> None:
+    """64 requests of 256 KiB are not held in memory for ten seconds."""
+    desk = Slow()
+    desk.ask(body=b'{"x":"' + b"y" * 200_000 + b'"}')
+    asked, _ = desk.requests.fulfil(1, None) or (None, b"")
+    assert asked is not None
+    assert asked.body == b""
+
+
+@pytest.mark.parametrize("given", [b'"' + b"x" * 257 + b'"', b"1" + b"0" * 30, b"1.5", b"null", b"true"])
+def test_an_id_is_short_text_or_a_number(given: bytes) -> None:
+    """It is kept and sent back: not for the asker to blow up."""
+    answer = ask(desk(), "quiet", b'{"id":' + given + b"}")
+    assert (code(answer), "id" in answer) == ("bad_request", False)
+
+
+def test_the_name_of_an_unknown_verb_is_not_echoed_at_any_length() -> None:
+    assert len(ask(desk(), "v" * 100_000)["error"]["message"]) < 300
+
+
+@pytest.mark.parametrize(
+    ("given", "right"), [(1, True), (9, True), (0, False), (10, False), (True, False), ("5", False)]
+)
+def test_a_number_lies_within_its_bounds(given: Any, right: bool) -> None:
+    if right:
+        assert number({"n": given}, "n", 1, 9) == given
+    else:
+        with pytest.raises(WireError, match="n must"):
+            number({"n": given}, "n", 1, 9)
+    assert number({}, "n", 1, 9, 4) == 4

@@ -4,92 +4,137 @@ from __future__ import annotations
 
 from collections import Counter
 
+import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from chappe.core.effects import Publish
 from chappe.core.events import Ack
 from chappe.core.units import Ns
-from chappe.edge.mqtt.flight import Flight
+from chappe.edge.mqtt.flight import FULL, Flight
 
 
-def message(token: int, qos: int = 1) -> Publish:
-    return Publish(token=token, topic="t", payload=b"", qos=qos)
+def message(token: int, qos: int = 1, topic: str = "t") -> Publish:
+    return Publish(token=token, topic=topic, payload=b"", qos=qos)
 
 
-def flown(count: int, window: int = 100) -> Flight:
-    """A flight with messages 0.. departed under identifiers 10.. at times 0.."""
+def mids(packets: bytes | bytearray) -> list[int]:
+    """The packet identifiers in a run of PUBLISH packets on the topic "t" without payload; 0 for QoS 0."""
+    found, at = [], 0
+    while at < len(packets):
+        found.append(int.from_bytes(packets[at + 5 : at + 7]) if packets[at] & 2 else 0)
+        at += 2 + packets[at + 1]
+    return found
+
+
+def launched(flight: Flight, now: int = 0) -> list[int]:
+    """The packet identifiers of what leaves now."""
+    out = bytearray()
+    flight.launch(out, Ns(now))
+    return mids(out)
+
+
+def flown(count: int, window: int = 100) -> tuple[Flight, list[int]]:
+    """A flight with messages 0.. departed at times 0.., and their packet identifiers."""
     flight = Flight(window)
-    flight.offer([message(n) for n in range(count)])
+    numbers = []
     for n in range(count):
-        taken = flight.take()
-        assert taken is not None
-        flight.departed(10 + n, False, taken, Ns(n))
-    return flight
+        flight.offer([message(n)])
+        numbers += launched(flight, n)
+    return flight, numbers
 
 
 def test_a_full_window_holds_back_until_an_acknowledgement() -> None:
-    """Two may fly: the third is given out when one of them is acknowledged."""
-    flight = flown(2, window=2)
+    """Two may fly: the third leaves when one of them is acknowledged."""
+    flight, (first, _) = flown(2, window=2)
     flight.offer([message(2)])
-    assert flight.take() is None
-    flight.arrived(10, 0, Ns(5))
-    taken = flight.take()
-    assert taken is not None
-    assert taken.token == 2
+    assert launched(flight) == []
+    flight.landed([(first, 0)], Ns(5))
+    assert len(launched(flight)) == 1
 
 
 def test_without_quality_of_service_there_is_no_window() -> None:
     """QoS 0 passes a full window, but never a message that was offered before it."""
-    flight = flown(1, window=1)
+    flight, _ = flown(1, window=1)
     flight.offer([message(1, qos=0), message(2), message(3, qos=0)])
-    taken = flight.take()
-    assert taken is not None
-    assert taken.token == 1
-    assert flight.take() is None
+    assert launched(flight) == [0]
+    assert flight.collect() == (Ack(1, 0),)
+    assert launched(flight) == []
 
 
 def test_a_message_without_quality_of_service_is_done_when_written() -> None:
-    """Written whole: judged at once. Written later: judged when paho says so."""
+    """Judged at once, and never what a link stalls for."""
     flight = Flight()
-    flight.departed(1, True, message(7, qos=0), Ns(0))
+    flight.offer([message(7, qos=0)])
+    launched(flight)
     assert flight.collect() == (Ack(7, 0),)
-    flight.departed(2, False, message(8, qos=0), Ns(0))
-    assert flight.collect() == ()
     assert flight.oldest_since is None
-    flight.arrived(2, 0, Ns(1))
-    assert flight.collect() == (Ack(8, 0),)
+
+
+def test_a_full_buffer_holds_back() -> None:
+    """Nothing is made into a packet while a quarter of a megabyte waits; then the order goes on where it stopped."""
+    flight = Flight(100)
+    flight.offer([message(1), message(2)])
+    out = bytearray(FULL - 1)
+    flight.launch(out, Ns(0))
+    assert mids(out[FULL - 1 :]) == [0x1000]
+    assert launched(flight) == [0x1001]
+
+
+@pytest.mark.parametrize("properties", [True, False])
+def test_what_cannot_be_sent_is_judged_here(properties: bool) -> None:
+    """A topic with a wildcard is 0x90, a packet above the broker's limit 0x95; one at the limit leaves, and so do the others."""
+    flight = Flight(100, max_packet=20, properties=properties)
+    room = 20 - len(b"tl\x00\x01tid") - properties
+    flight.offer([message(1, topic="a/+"), *(Publish(token=2 + n, topic="t", payload=bytes(room + n)) for n in (0, 1))])
+    out = bytearray()
+    flight.launch(out, Ns(0))
+    assert len(out) == 20
+    assert flight.collect() == (Ack(1, 0x90), Ack(3, 0x95))
+
+
+def test_identifiers_go_round_and_pass_over_what_is_taken() -> None:
+    """They start again behind those that paho gives to SUBSCRIBEs; one that a message still has is not given twice."""
+    flight, (held,) = flown(1)
+    seen = {held}
+    for n in range(0xFFFF - 0x1000):
+        flight.offer([message(n)])
+        (mid,) = launched(flight)
+        assert mid not in seen
+        seen.add(mid)
+        flight.landed([(mid, 0)], Ns(0))
+    flight.offer([message(0)])
+    assert launched(flight) == [held + 1]
+    assert seen == set(range(0x1000, 0x10000))
 
 
 def test_an_acknowledgement_nobody_waits_for_is_nothing() -> None:
     """A second PUBACK, or one for an identifier never used, is passed over."""
-    flight = flown(1)
-    flight.arrived(10, 0, Ns(1))
-    flight.arrived(10, 0, Ns(2))
-    flight.arrived(99, 0, Ns(2))
+    flight, (mid,) = flown(1)
+    flight.landed([(mid, 0), (mid, 0), (99, 0)], Ns(1))
     assert flight.collect() == (Ack(0, 0),)
     assert flight.collect() == ()
 
 
 def test_codes_are_passed_on_as_they_came() -> None:
     """Success with a remark, and refusal."""
-    flight = flown(2)
-    flight.arrived(11, 0x87, Ns(1))
-    flight.arrived(10, 0x10, Ns(1))
+    flight, (first, second) = flown(2)
+    flight.landed([(second, 0x87), (first, 0x10)], Ns(1))
     assert flight.collect() == (Ack(1, 0x87), Ack(0, 0x10))
 
 
 def test_the_stall_is_timed_from_becoming_the_oldest() -> None:
     """The clock starts with the first message, again with each PUBACK of the oldest, and not with those of others."""
-    flight = flown(3)
+    flight, (first, second, third) = flown(3)
     assert flight.oldest_since == 0
-    flight.arrived(11, 0, Ns(50))
+    flight.landed([(second, 0)], Ns(50))
     assert flight.oldest_since == 0
-    flight.arrived(10, 0, Ns(60))
+    flight.landed([(first, 0)], Ns(60))
     assert flight.oldest_since == 60
-    flight.arrived(12, 0, Ns(70))
+    flight.landed([(third, 0)], Ns(70))
     assert flight.oldest_since is None
-    flight.departed(20, False, message(9), Ns(90))
+    flight.offer([message(9)])
+    launched(flight, 90)
     assert flight.oldest_since == 90
 
 
@@ -112,18 +157,19 @@ class Traffic(RuleBasedStateMachine):
 
     @rule()
     def send(self) -> None:
-        while (each := self.flight.take()) is not None:
-            self.taken.append(each.token)
-            if each.qos:
-                self.flying[each.token + 1] = each.token
-            self.flight.departed(each.token + 1, each.qos == 0, each, Ns(0))
+        for mid in launched(self.flight):
+            token = self.offered[len(self.taken)]
+            self.taken.append(token)
+            if mid:
+                assert mid not in self.flying
+                self.flying[mid] = token
 
     @precondition(lambda self: self.flying)
     @rule(data=st.data())
     def acknowledge(self, data: st.DataObject) -> None:
         mid = data.draw(st.sampled_from(sorted(self.flying)))
         del self.flying[mid]
-        self.flight.arrived(mid, 0, Ns(1))
+        self.flight.landed([(mid, 0)], Ns(1))
 
     @rule()
     def collect(self) -> None:

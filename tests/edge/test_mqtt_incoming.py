@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import count
 from typing import Any
 
 import pytest
@@ -11,15 +12,24 @@ from paho.mqtt.properties import Properties
 
 from chappe.core.events import Arrived, Asked
 from chappe.core.units import Ns
-from chappe.edge.mqtt.incoming import BODY_LIMIT, to_event
+from chappe.edge.mqtt import incoming
+from chappe.edge.mqtt.incoming import BODY_LIMIT, to_events
+from chappe.edge.mqtt.receipts import Receipts
 
 PREFIX = "chappe/tower-1/req/"
 
 
-def message(topic: bytes, payload: bytes = b"", *, retain: bool = False, properties: Any = None) -> MQTTMessage:
-    made = MQTTMessage(topic=topic)
-    made.payload, made.retain, made.properties = payload, retain, properties
+def message(
+    topic: bytes, payload: bytes = b"", *, retain: bool = False, properties: Any = None, mid: int = 0
+) -> MQTTMessage:
+    """A message with QoS 1 where it has a packet identifier, else with QoS 0."""
+    made = MQTTMessage(mid, topic)
+    made.payload, made.retain, made.properties, made.qos = payload, retain, properties, int(mid > 0)
     return made
+
+
+def to_event(given: MQTTMessage, prefix: str, at: Ns) -> Asked | Arrived | None:
+    return incoming.to_event(given, prefix, Receipts(count(1)), at)
 
 
 def test_a_request_is_asked() -> None:
@@ -72,3 +82,22 @@ def test_a_retained_request_says_so() -> None:
     event = to_event(message(b"chappe/tower-1/req/x", retain=True), PREFIX, Ns(0))
     assert isinstance(event, Asked)
     assert event.retained
+
+
+def test_a_request_waits_for_its_acknowledgement_and_nothing_else_does() -> None:
+    """A request has a receipt; without QoS it has none; any other message, or one that is dropped, is acknowledged at once."""
+    receipts = Receipts(count(5))
+    given = [
+        message(b"other", mid=1),
+        message(b"chappe/tower-1/req/\xff", mid=2),
+        message(b"chappe/tower-1/req/a", mid=3),
+        message(b"chappe/tower-1/req/b"),
+    ]
+    arrived, first, second = to_events(given, PREFIX, receipts, Ns(0))
+    assert isinstance(arrived, Arrived)
+    assert isinstance(first, Asked)
+    assert isinstance(second, Asked)
+    assert (first.receipt, second.receipt) == (7, 0)
+    assert receipts.due() == [1, 2]
+    receipts.settle([7])
+    assert receipts.due() == [3]

@@ -11,15 +11,16 @@ from collections.abc import Iterable, Iterator
 
 import pytest
 
-from chappe.core.effects import Publish
-from chappe.core.events import Event, Faulted, Healed, LinkDown
+from chappe.core.effects import Acknowledge, Disconnect, Listen, Publish, Reconnect, Unlisten
+from chappe.core.events import Carried, Event, Faulted, Healed, LinkDown
 from chappe.core.settings import Mqtt
 from chappe.core.units import SECOND, Ns
 from chappe.edge.host import SystemClock
 from chappe.edge.mqtt import MqttLink
 from chappe.edge.mqtt.herald import Herald
 from chappe.edge.mqtt.mailbox import Close, Goodbye, Mailbox
-from chappe.edge.mqtt.terms import Failure
+from chappe.edge.mqtt.meter import Meter
+from chappe.edge.mqtt.terms import Counters, Failure
 
 WITHIN_S = 20
 
@@ -127,16 +128,26 @@ def test_orders_come_out_as_they_went_in(mailbox: Mailbox) -> None:
 
 
 def test_it_rings_once_for_many(mailbox: Mailbox) -> None:
-    """One byte for all that is put before the reader looks, and again for what is put after."""
-    assert not rings(mailbox)
+    """One byte for all that is put while the reader sleeps, and again when it sleeps again."""
+    assert mailbox.lie_down()
     for _ in range(100_000):
         mailbox.put([])
     assert rings(mailbox)
     mailbox.hush()
     assert not rings(mailbox)
     assert len(list(mailbox)) == 100_000
+    assert mailbox.lie_down()
     mailbox.put([])
     assert rings(mailbox)
+
+
+def test_a_reader_at_work_is_not_rung_for(mailbox: Mailbox) -> None:
+    """It looks before it lies down, and finds what came meanwhile."""
+    mailbox.put([])
+    assert not rings(mailbox)
+    assert not mailbox.lie_down()
+    assert len(list(mailbox)) == 1
+    assert mailbox.lie_down()
 
 
 def test_what_is_put_while_it_is_emptied_is_not_missed(mailbox: Mailbox) -> None:
@@ -146,60 +157,122 @@ def test_what_is_put_while_it_is_emptied_is_not_missed(mailbox: Mailbox) -> None
     putter.start()
     found = 0
     while found < count:
-        assert select.select([mailbox], [], [], WITHIN_S)[0], f"{found} of {count}"
-        mailbox.hush()
+        if mailbox.lie_down():
+            assert select.select([mailbox], [], [], WITHIN_S)[0], f"{found} of {count}"
+            mailbox.hush()
         found += len(list(mailbox))
     putter.join()
+
+
+# ── orders ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_effects_become_orders_in_their_order() -> None:
+    """Publishes that follow each other are one order; what stands between them stays there."""
+    link = link_to(1, Ears())
+    taken: list[object] = []
+
+    class Box:
+        def put(self, order: object) -> None:
+            taken.append(order)
+
+    class Pumped:
+        mailbox = Box()
+
+    link._pump = Pumped()  # type: ignore[assignment]
+    first, second, third = (Publish(token=n, topic="t", payload=b"") for n in range(3))
+    between = [Listen(filter="a"), Acknowledge(receipts=(1,)), Unlisten(filter="a"), Reconnect(after=Ns(5))]
+    link.handle([first, second, between[0], third, *between[1:], Disconnect()])
+    assert taken[:-1] == [[first, second], between[0], [third], *between[1:]]
+    assert isinstance(taken[-1], Goodbye)
+
+
+def test_a_link_that_was_never_opened_has_no_secrets() -> None:
+    """Nothing to reconnect for."""
+    assert not link_to(1, Ears()).secrets_changed()
 
 
 # ── the herald ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def said(events: list[Event]) -> list[str]:
-    return [event.status for event in events if isinstance(event, LinkDown)]
+class Told:
+    """A herald and what it said."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+        self.counters = Counters()
+        self.herald = Herald(self.events.extend, Meter(self.counters))
+
+    @property
+    def statuses(self) -> list[str]:
+        return [event.status for event in self.events if isinstance(event, LinkDown)]
 
 
 def test_a_status_is_said_once() -> None:
     """Ten refused attempts are one event; a new reason alone is none; another status is."""
-    events: list[Event] = []
-    herald = Herald(events.append)
+    told = Told()
     for attempt in range(10):
-        herald.offline(Failure("refused", f"attempt {attempt}"), Ns(attempt))
-    herald.offline(Failure("no_network", "gone"), Ns(10))
-    assert said(events) == ["refused", "no_network"]
-    assert events[0] == LinkDown(at=Ns(0), status="refused", reason="attempt 0")
+        told.herald.offline(Failure("refused", f"attempt {attempt}"), Ns(attempt))
+    told.herald.offline(Failure("no_network", "gone"), Ns(10))
+    assert told.statuses == ["refused", "no_network"]
+    assert told.events[0] == LinkDown(at=Ns(0), status="refused", reason="attempt 0")
 
 
 def test_silence_after_having_been_online_is_still_lost() -> None:
     """Attempts that time out say nothing new about a lost link; a refusal does."""
-    events: list[Event] = []
-    herald = Herald(events.append)
+    told = Told()
+    herald = told.herald
     herald.offline(Failure("no_network", "silent", "silent"), Ns(0))
-    herald.online("5", (), Ns(1))
+    herald.online("5")
     herald.offline(Failure("lost", "gone"), Ns(2))
     herald.offline(Failure("no_network", "silent", "silent"), Ns(3))
     herald.offline(Failure("refused", "nobody listens"), Ns(4))
     herald.offline(Failure("no_network", "silent", "silent"), Ns(5))
-    assert said(events) == ["no_network", "lost", "refused", "lost"]
+    assert told.statuses == ["no_network", "lost", "refused", "lost"]
 
 
-def test_every_loss_is_said() -> None:
-    """Lost, online, lost: twice."""
-    events: list[Event] = []
-    herald = Herald(events.append)
-    for second in (0, 2):
-        herald.online("5", (), Ns(second * SECOND))
-        herald.offline(Failure("lost", "gone"), Ns((second + 1) * SECOND))
-    assert said(events) == ["lost", "lost"]
+def test_every_loss_is_said_and_who_is_to_blame() -> None:
+    """Cut, online, silent: twice lost, and which is which."""
+    told = Told()
+    for second, cut in ((0, True), (2, False)):
+        told.herald.online("5")
+        told.herald.offline(Failure("lost", "gone", cut=cut), Ns(second * SECOND))
+    assert [event.cut for event in told.events if isinstance(event, LinkDown)] == [True, False]
+    assert told.statuses == ["lost", "lost"]
+
+
+def test_what_was_carried_is_told_before_the_link_is_down() -> None:
+    """Beside the events of a pass at most once a second; what is left of it before `LinkDown`."""
+    told = Told()
+    told.herald.online("5")
+    told.counters.bytes_out += 5
+    told.herald.tell([Healed(at=Ns(0), part="x", code="y")], Ns(0))
+    told.counters.bytes_in += 3
+    told.herald.tell([], Ns(1))
+    told.herald.offline(Failure("lost", "gone"), Ns(2))
+    assert told.events[1:] == [
+        Carried(at=Ns(0), sent=5, received=0),
+        Carried(at=Ns(2), sent=0, received=3),
+        LinkDown(at=Ns(2), status="lost", reason="gone"),
+    ]
+
+
+def test_nothing_to_tell_is_not_told() -> None:
+    """An empty pass wakes nobody."""
+    told = Told()
+    posts: list[object] = []
+    told.herald._post_many = posts.append
+    told.herald.tell([], Ns(0))
+    assert posts == []
 
 
 def test_a_refused_filter_is_a_fault_until_all_are_granted() -> None:
-    """Faulted at each connect that refuses one, healed once by the first that grants all."""
-    herald = Herald(lambda _event: None)
-    assert herald.online("5", (), Ns(0)) == []
-    (fault,) = herald.online("5", ("a/+", "b"), Ns(1))
+    """Faulted each time one is refused, healed once by the next connection that grants all."""
+    herald = Told().herald
+    assert herald.granted(Ns(0)) == []
+    (fault,) = herald.refused(("a/+", "b"), Ns(1))
     assert isinstance(fault, Faulted)
     assert (fault.part, fault.code) == ("mqtt", "subscription_refused")
     assert "a/+, b" in fault.message
-    assert herald.online("5", (), Ns(2)) == [Healed(at=Ns(2), part="mqtt", code="subscription_refused")]
-    assert herald.online("5", (), Ns(3)) == []
+    assert herald.granted(Ns(2)) == [Healed(at=Ns(2), part="mqtt", code="subscription_refused")]
+    assert herald.granted(Ns(3)) == []

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 import struct
 from collections.abc import Iterator
+from itertools import count
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chappe.core.effects import Publish
-from chappe.core.events import Acked, Arrived, Event, LinkUp
+from chappe.core.effects import Acknowledge, Listen, Publish, Unlisten
+from chappe.core.events import Acked, Arrived, Asked, Event, LinkUp
 from chappe.core.settings import Mqtt
 from chappe.core.topics import Subscription
 from chappe.core.units import SECOND, Ns, Span
@@ -38,7 +40,15 @@ class Bench:
         near.setblocking(False)
         self.far.setblocking(False)
         self.wire = Wire(near, Counters())
-        self.session = Session(self.wire, version, settings=SETTINGS, identity=identity, patience=PATIENCE)
+        self.session = Session(
+            self.wire,
+            version,
+            settings=SETTINGS,
+            identity=identity,
+            patience=PATIENCE,
+            receipts=count(1),
+            certificates={"broker": 17},
+        )
         self.now = Ns(0)
 
     def open(self, credentials: Credentials = NOBODY) -> bytes:
@@ -119,7 +129,9 @@ def test_online_is_connack_and_suback(bench: Bench) -> None:
     bench.open()
     assert bench.says(CONNACK) == []
     assert bench.sent() == b"\x82\x09\x00\x01\x00\x00\x03r/+" + bytes([0b10_1001])
-    assert bench.says(SUBACK, at=7) == [LinkUp(at=Ns(7), protocol="5", window=100, max_packet=0)]
+    assert bench.says(SUBACK, at=7) == [
+        LinkUp(at=Ns(7), protocol="5", window=100, max_packet=0, certificates={"broker": 17})
+    ]
     assert bench.session.phase == "ready"
 
 
@@ -127,7 +139,7 @@ def test_without_subscriptions_the_connack_is_enough() -> None:
     """Nothing to wait for."""
     bench = Bench(identity=Identity("tower", (), "r/", "s", b""))
     bench.open()
-    assert bench.says(CONNACK) == [LinkUp(at=Ns(0), protocol="5", window=100)]
+    assert bench.says(CONNACK) == [LinkUp(at=Ns(0), protocol="5", window=100, certificates={"broker": 17})]
     bench.close()
 
 
@@ -135,7 +147,9 @@ def test_the_brokers_limits_are_in_link_up(bench: Bench) -> None:
     """Receive Maximum 7 and Maximum Packet Size 900."""
     bench.open()
     bench.says(b"\x20\x0b\x00\x00\x08\x21\x00\x07\x27\x00\x00\x03\x84")
-    assert bench.says(SUBACK) == [LinkUp(at=Ns(0), protocol="5", window=7, max_packet=900)]
+    (up,) = bench.says(SUBACK)
+    assert isinstance(up, LinkUp)
+    assert (up.window, up.max_packet) == (7, 900)
 
 
 def test_connack_suback_and_end_in_one_read_are_three_things(bench: Bench) -> None:
@@ -146,6 +160,7 @@ def test_connack_suback_and_end_in_one_read_are_three_things(bench: Bench) -> No
     assert [type(event) for event in events] == [LinkUp]
     assert bench.session.end is not None
     assert (bench.session.end.status, bench.session.end.reason) == ("lost", "the broker says: Session taken over")
+    assert bench.session.end.cut
 
 
 @pytest.mark.parametrize(
@@ -198,10 +213,172 @@ def test_the_stall_is_exact(bench: Bench) -> None:
 def test_nothing_unacknowledged_means_nothing_due(bench: Bench) -> None:
     """An idle link is looked after by keepalive alone."""
     bench.ready()
-    assert bench.session.next_due is None
+    ping = bench.session.next_due
+    assert ping == 3600 * SECOND
     bench.session.publish([message(1, qos=0)], bench.now)
     bench.passes()
-    assert bench.session.next_due is None
+    assert bench.session.next_due == ping
+
+
+# ── pings ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.feature("MQT-04", breaks="chappe.edge.mqtt.pulse:Pulse.ping")
+def test_a_silent_link_is_found_dead_after_two_keepalives(bench: Bench) -> None:
+    """Nothing said, nothing heard: a ping after one keepalive; nothing again for one more, and the link is lost, exactly then."""
+    bench.ready()
+    hour = 3600 * SECOND
+    bench.passes(hour - 1)
+    assert bench.sent() == b""
+    bench.passes(hour)
+    assert bench.sent() == b"\xc0\x00"
+    bench.passes(2 * hour - 1)
+    assert bench.session.end is None
+    bench.passes(2 * hour)
+    assert bench.session.end is not None
+    assert (bench.session.end.status, bench.session.end.cut) == ("lost", False)
+    assert bench.session.end.reason == "the broker does not answer pings"
+
+
+def test_any_byte_is_a_sign_of_life(bench: Bench) -> None:
+    """The answer to a ping stands behind a long download: its first bytes are enough to go on."""
+    bench.ready()
+    hour = 3600 * SECOND
+    bench.passes(hour)
+    bench.says(b"\x30\xff\x7f\x00", at=2 * hour - 1)
+    bench.passes(2 * hour)
+    assert bench.session.end is None
+    assert bench.session.next_due is not None
+    assert bench.session.next_due > 2 * hour
+
+
+def test_a_brokers_own_keepalive_holds(bench: Bench) -> None:
+    """Server Keep Alive in the CONNACK (MQTT 5 section 3.2.2.3.14) is used instead of ours."""
+    bench.open()
+    bench.says(b"\x20\x06\x00\x00\x03\x13\x00\x05")
+    bench.says(SUBACK)
+    assert bench.session.next_due == 5 * SECOND
+
+
+# ── orders ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_listening_to_more_stands_before_what_is_published_after_it(bench: Bench) -> None:
+    """A SUBSCRIBE with QoS 1 on the running connection, then the PUBLISH; later an UNSUBSCRIBE."""
+    bench.ready()
+    bench.session.obey(Listen(filter="tower/stream/x"))
+    bench.session.publish([message(1)], bench.now)
+    bench.passes()
+    sent = bench.sent()
+    subscribe = b"\x82\x14\x00\x02\x00\x00\x0etower/stream/x\x01"
+    assert sent[: len(subscribe)] == subscribe
+    assert sent[len(subscribe)] == 0x32
+    bench.session.obey(Unlisten(filter="tower/stream/x"))
+    bench.passes()
+    assert bench.sent() == b"\xa2\x13\x00\x03\x00\x00\x0etower/stream/x"
+
+
+def test_a_filter_that_is_refused_later_is_told(bench: Bench) -> None:
+    """Once; one that is granted is no news."""
+    bench.ready()
+    for text in ("a", "b"):
+        bench.session.obey(Listen(filter=text))
+    bench.says(b"\x90\x04\x00\x02\x00\x01" + b"\x90\x04\x00\x03\x00\x87")
+    assert bench.session.refusals() == ("b",)
+    assert bench.session.refusals() == ()
+
+
+def test_what_was_meant_for_the_connection_before_is_passed_over(bench: Bench) -> None:
+    """Before this one is ready nobody can have meant it."""
+    bench.open()
+    bench.session.obey(Listen(filter="a"))
+    bench.session.obey(Unlisten(filter="a"))
+    bench.session.obey(Acknowledge(receipts=(1, 2)))
+    bench.says(CONNACK)
+    assert bench.sent() == b"\x82\x09\x00\x01\x00\x00\x03r/+" + bytes([0b10_1001])
+
+
+def request(mid: int, qos: int = 1) -> bytes:
+    """A request as the broker sends it."""
+    body = b"\x00\x03r/x" + (mid.to_bytes(2) if qos else b"") + b"\x00"
+    return bytes([0x30 | qos << 1, len(body)]) + body
+
+
+def test_a_request_is_acknowledged_when_the_core_says_so(bench: Bench) -> None:
+    """Not before; then once, however often it is said."""
+    bench.ready()
+    (asked,) = bench.says(request(9))
+    assert isinstance(asked, Asked)
+    assert bench.sent() == b""
+    for _ in range(2):
+        bench.session.obey(Acknowledge(receipts=(asked.receipt,)))
+        bench.passes()
+    assert bench.sent() == b"\x40\x02\x00\x09"
+
+
+def test_what_is_no_request_is_acknowledged_at_once(bench: Bench) -> None:
+    """In the pass in which it came."""
+    bench.ready()
+    (arrived,) = bench.says(b"\x32\x06\x00\x01t\x00\x07\x00")
+    assert isinstance(arrived, Arrived)
+    assert bench.sent() == b"\x40\x02\x00\x07"
+
+
+def test_a_request_without_quality_of_service_needs_no_receipt(bench: Bench) -> None:
+    """Its receipt is 0."""
+    bench.ready()
+    (asked,) = bench.says(request(0, qos=0))
+    assert isinstance(asked, Asked)
+    assert asked.receipt == 0
+    assert bench.sent() == b""
+
+
+# ── how it ends ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def end_of(bench: Bench) -> tuple[str, bool]:
+    """Status, and whether the broker ended it."""
+    bench.passes()
+    bench.passes()
+    assert bench.session.end is not None
+    return bench.session.end.status, bench.session.end.cut
+
+
+@pytest.mark.parametrize("words", [b"", b"\xe0\x00", b"\xe0\x02\x8b\x00"], ids=["end of file", "3.1.1", "MQTT 5"])
+def test_a_connection_that_the_broker_ends_was_cut(bench: Bench, words: bytes) -> None:
+    """It hangs up, or says DISCONNECT first."""
+    bench.ready()
+    bench.far.sendall(words)
+    bench.far.shutdown(socket.SHUT_WR)
+    assert end_of(bench) == ("lost", True)
+
+
+def test_a_reset_is_a_cut_and_a_network_that_gives_up_is_not(bench: Bench) -> None:
+    """The kernel says which: ECONNRESET comes from the other side, ETIMEDOUT from nobody."""
+    for number, cut in ((errno.ECONNRESET, True), (errno.ETIMEDOUT, False), (errno.EHOSTUNREACH, False)):
+        made = Bench()
+        made.ready()
+        made.wire._end(OSError(number, "over"))
+        assert end_of(made) == ("lost", cut)
+        made.close()
+
+
+def test_rubbish_is_our_reason_to_leave(bench: Bench) -> None:
+    """A packet that makes no sense ends the connection from our side."""
+    bench.ready()
+    bench.says(b"\xf0\xff\xff\xff\xff\xff")
+    assert end_of(bench) == ("lost", False)
+
+
+def test_before_the_link_was_up_nothing_is_cut(bench: Bench) -> None:
+    """Closed without a CONNACK, or before the SUBACK."""
+    for spoken in (b"", CONNACK):
+        made = Bench()
+        made.open()
+        made.says(spoken)
+        made.far.shutdown(socket.SHUT_WR)
+        assert end_of(made) == ("refused", False)
+        made.close()
 
 
 def test_acknowledgements_of_the_last_read_are_not_lost(bench: Bench) -> None:
@@ -274,7 +451,7 @@ def test_a_goodbye_waits_for_a_full_socket(bench: Bench) -> None:
     big = [Publish(token=n, topic="t", payload=bytes(100_000)) for n in range(20)]
     bench.session.publish(big, bench.now)
     bench.session.leave(bench.now)
-    assert bench.session.wants_write
+    assert bench.wire.unsent
     got = b""
     while not got.endswith(b"\xe0\x00"):
         got += bench.sent()
@@ -321,7 +498,7 @@ def test_no_bytes_are_a_bug(version: Version, known: int, rubbish: list[bytes]) 
     bench.session.publish([message(1), message(2, qos=0)], bench.now)
     for each in rubbish:
         events = bench.says(each)
-        assert all(isinstance(event, LinkUp | Acked | Arrived) or type(event).__name__ == "Asked" for event in events)
+        assert all(isinstance(event, LinkUp | Acked | Arrived | Asked) for event in events)
         if bench.session.end is not None:
             assert bench.session.end.reason
             break

@@ -17,6 +17,8 @@ from chappe.edge.broker import Kind, LocalBroker, find_amqtt, find_mosquitto
 from chappe.edge.host import SystemClock
 from chappe.edge.mqtt import MqttLink
 
+from .farm import KINDS, FarmBroker
+from .ground import Ground
 from .people import Device, Heard
 from .proxy import Proxy
 
@@ -59,6 +61,22 @@ def broker(request: pytest.FixtureRequest, make_broker: MakeBroker) -> LocalBrok
     return make_broker(request.param)
 
 
+@pytest.fixture(scope="session", params=list(KINDS))
+def farmed(request: pytest.FixtureRequest) -> Iterator[FarmBroker]:
+    """Each of the four brokers that is installed, started once for all tests that share it; those use ids of their own."""
+    kind = KINDS[request.param]
+    if not kind.program():
+        pytest.skip(f"{kind.title} is not installed (make test-brokers brings it)")
+    with kind() as broker:
+        yield broker
+
+
+@pytest.fixture
+def ground(farmed: FarmBroker, stack: ExitStack, make_device: MakeDevice) -> Ground:
+    """A place of this test's own on each of them."""
+    return Ground(farmed, stack, make_device)
+
+
 @pytest.fixture
 def make_device(stack: ExitStack) -> MakeDevice:
     """Opens a link to a port of loopback; keywords other than the link's own are keys of ``[mqtt]``."""
@@ -66,7 +84,8 @@ def make_device(stack: ExitStack) -> MakeDevice:
     def make(
         port: int,
         *,
-        client_id: str = "chappe-tower-1",
+        device: str = "tower-1",
+        client_id: str = "",
         password: Callable[[], str | None] = lambda: None,
         heard: Heard | None = None,
         **keys: Any,
@@ -75,10 +94,10 @@ def make_device(stack: ExitStack) -> MakeDevice:
         spans = {key: Span.parse(value) for key, value in keys.items() if key in SPANS}
         link = MqttLink(
             Mqtt(port=port, **{**keys, **spans}),
-            client_id=client_id,
-            subscriptions=[Subscription("chappe/tower-1/req/+", retain_as_published=True, retain_handling=2)],
-            request_prefix="chappe/tower-1/req/",
-            will=("chappe/tower-1/state", b"offline"),
+            client_id=client_id or f"chappe-{device}",
+            subscriptions=[Subscription(f"chappe/{device}/req/+", retain_as_published=True, retain_handling=2)],
+            request_prefix=f"chappe/{device}/req/",
+            will=(f"chappe/{device}/state", b"offline"),
             clock=SystemClock(),
             post=ears.post,
             post_many=ears.post_many,

@@ -35,8 +35,13 @@ class Heard:
             self.events.extend(events)
             self._changed.notify_all()
 
-    def next(self, kind: type[E], where: Callable[[E], bool] = lambda _: True, within_s: float = WITHIN_S) -> E:
-        """The next event of `kind` that fits; what came before it is passed over and not found again."""
+    def next(
+        self,
+        kind: type[E] | tuple[type[E], ...],
+        where: Callable[[E], bool] = lambda _: True,
+        within_s: float = WITHIN_S,
+    ) -> E:
+        """The next event of `kind` (or of these kinds) that fits; what came before it is passed over and not found again."""
         found: list[E] = []
 
         def look() -> bool:
@@ -48,7 +53,7 @@ class Heard:
             return bool(found)
 
         with self._changed:
-            assert self._changed.wait_for(look, within_s), f"no {kind.__name__} in {self.events}"
+            assert self._changed.wait_for(look, within_s), f"no {kind} in {self.events}"
         return found[0]
 
     def down(self, status: str) -> LinkDown:

@@ -3,20 +3,21 @@
 An item answers with status, text and remedy; a `ChappeError` or `OSError` out of it is the finding ``fail`` with that error's
 words. Heavy libraries are imported inside the items, so that a broken one fails its own item and no other.
 
-==========  =========================================================
-module      what it looks at
-==========  =========================================================
-`.machine`  Python, the configuration, the state folder, clock, daemon
-`.broker`   the way to the broker
-`.devices`  runtime, models, camera, pins, sensors, elision
-==========  =========================================================
+===============  =========================================================
+module           what it looks at
+===============  =========================================================
+`.machine`       Python, the configuration, the state folder, clock, daemon
+`.certificates`  certificates and secrets
+`.broker`        the way to the broker
+`.devices`       runtime, models, camera, pins, sensors, elision
+===============  =========================================================
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
 
-from chappe.checks import broker, devices, machine
+from chappe.checks import broker, certificates, devices, machine
 from chappe.checks.terms import Finding, Item, Subject
 from chappe.config import Loaded
 from chappe.errors import ChappeError, ConfigError
@@ -30,6 +31,8 @@ ITEMS: tuple[Item, ...] = (
     Item("state_dir", "the state folder: writable, on a real disk, with room", machine.state_dir),
     Item("clock", "whether the clock is synchronised", machine.clock, configured=False),
     Item("daemon", "whether the daemon runs, and its faults", machine.daemon),
+    Item("certificates", "when our certificate and our authorities end", certificates.certificates),
+    Item("secrets", "whether others can read the password and the key", certificates.secrets),
     Item("broker", "name, TCP, TLS and MQTT up to the broker's answer", broker.broker),
     Item("tflite", "a runtime for the hand models that really computes", devices.tflite, configured=False),
     Item("models", "the files of the hand model, by their hashes", devices.models),

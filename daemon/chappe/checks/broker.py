@@ -9,6 +9,7 @@ from collections.abc import Iterable
 import msgspec
 
 from chappe.assembly import secret
+from chappe.checks.certificates import SYNC, judge, worst
 from chappe.checks.terms import Answer, Subject
 from chappe.core.events import Event, LinkDown, LinkUp
 from chappe.core.settings import Config
@@ -16,7 +17,7 @@ from chappe.core.topics import Topics
 from chappe.core.units import SECOND, Ns, Span, as_seconds, seconds
 from chappe.edge.host import SystemClock
 from chappe.edge.mqtt import MqttLink
-from chappe.edge.mqtt.dial import Dial, Dialled
+from chappe.edge.mqtt.dial import CLOCK_UNSYNCED, Dial, Dialled
 from chappe.edge.mqtt.terms import Failure
 from chappe.errors import LinkError
 
@@ -34,8 +35,14 @@ _REMEDIES = {
 
 def broker(subject: Subject) -> Answer:
     config = subject.config
-    _dial(config)
-    protocol, where = _connect(config), f"{config.mqtt.host}:{config.mqtt.port}"
+    shown = _dial(config).certificates.get("broker")
+    answers = [_spoken(_connect(config), f"{config.mqtt.host}:{config.mqtt.port}")]
+    if shown is not None:
+        answers.append(judge("the broker's certificate", shown))
+    return worst(answers)
+
+
+def _spoken(protocol: str, where: str) -> Answer:
     if protocol == "3.1.1":
         return (
             "warn",
@@ -45,8 +52,8 @@ def broker(subject: Subject) -> Answer:
     return "pass", f"{where}, MQTT {protocol}"
 
 
-def _dial(config: Config) -> None:
-    """Name, TCP and TLS.
+def _dial(config: Config) -> Dialled:
+    """Name, TCP and TLS, and what was seen of them; the connection is closed again.
 
     Raises:
         LinkError: if one of these fails.
@@ -67,6 +74,7 @@ def _dial(config: Config) -> None:
     if isinstance(outcome, Failure):
         raise _refusal(outcome.status, outcome.reason)
     outcome.sock.close()
+    return outcome
 
 
 def _connect(config: Config) -> str:
@@ -120,4 +128,6 @@ def _await_link(events: queue.SimpleQueue[Event], timeout_s: float) -> str:
 
 
 def _refusal(status: str, reason: str) -> LinkError:
+    if CLOCK_UNSYNCED in reason:
+        return LinkError(reason, remedy=SYNC)
     return LinkError(reason, remedy=_REMEDIES.get(status, "look into the broker's log"))

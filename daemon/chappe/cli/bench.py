@@ -16,6 +16,8 @@ BENCHES: Mapping[str, str] = {
     "vision": "a tracked frame against the bare model, idle cost, memory",
     "start": "how soon the command line answers, the daemon is ready, a stop is over",
     "streams": "events per second of the engine against a plain loop",
+    "outage": "what is lost when the link, the process, the power or the broker fails; --peers beside it",
+    "outbox": "throughput, wear and start of the outbox against raw paho",
 }
 
 

@@ -107,8 +107,8 @@ def _site(config: Config) -> Iterator[Problem]:
 
 
 def _deed(config: Config, path: str, item: Deed) -> Iterator[Problem]:
-    if not (item.output or item.camera or item.mark):
-        yield Problem(path, "missing", "it does nothing: name an output, camera or mark")
+    if not (item.output or item.camera or item.mark or item.alert):
+        yield Problem(path, "missing", "it does nothing: name an output, camera, mark or alert")
     if item.output and item.output not in config.outputs:
         yield Problem(f"{path}.output", "range", f"there is no [outputs.{item.output}]")
 

@@ -1,17 +1,20 @@
-"""What gives way when the outbox is full, or when there is nobody to send a transient value to."""
+"""What gives way when the outbox is full, when the disk is, or when nothing can be written."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from chappe.core.lane import Lane, Row, Totals
+from chappe.core.lane import Lane
+from chappe.core.queue import Totals
+from chappe.core.row import Row
 from chappe.core.settings import Outbox as Limits
 
 PROTECTED_PRIORITY = 8
+NEARLY = 0.8
 
 
 class Bounds:
-    """Keeps the outbox within its limits. What is dropped is counted and disclosed by its lane.
+    """Keeps the outbox within its limits: says which row gives way next.
 
     Args:
         limits: bounds, and what the owner wants dropped first.
@@ -23,30 +26,59 @@ class Bounds:
         self._limits = limits
         self._totals = totals
         self._lanes = lanes
+        self._frozen: int | None = None
 
-    def hold(self, lane: Lane, *, online: bool) -> None:
-        """Make room after `lane` took in a value. A row that was ever handed to a socket is never dropped."""
-        if lane.spec.class_ == "transient" and not online:
-            while lane.rows:
-                lane.drop(0, "offline")
-        while self._over() and (victim := self._victim(lane)) is not None:
-            chosen, index = victim
-            chosen.drop(index, "spilled")
+    def disk(self, free: float) -> None:
+        """The disk has this share of free room: below the limit the outbox does not grow."""
+        if free >= self._limits.disk_free:
+            self._frozen = None
+        elif self._frozen is None:
+            self._frozen = self._totals.bytes
 
-    def _over(self) -> bool:
-        return self._totals.rows > self._limits.rows or self._totals.bytes > self._limits.bytes
+    @property
+    def over(self) -> bool:
+        """Whether something has to give way."""
+        totals, limits = self._totals, self._limits
+        return (
+            totals.rows > limits.rows
+            or totals.bytes > limits.bytes
+            or totals.loose > limits.memory_bytes
+            or (self._frozen is not None and totals.bytes > self._frozen)
+        )
 
-    def _victim(self, newest: Lane) -> tuple[Lane, int] | None:
-        """Which row gives way: `latest` before `log`, low priority before high, alarms last."""
-        choices = [(lane, index) for lane in self._lanes if (index := lane.spillable()) is not None]
-        if not choices:
+    @property
+    def nearly(self) -> bool:
+        """Whether four fifths of any bound are used."""
+        totals, limits = self._totals, self._limits
+        used = max(totals.rows / limits.rows, totals.bytes / limits.bytes, totals.loose / limits.memory_bytes)
+        return used >= NEARLY or self._frozen is not None
+
+    def victim(self, newest: Lane) -> tuple[Lane, Row] | None:
+        """Which row gives way: `latest` before `log`, low priority before high, alarms last; None when nothing has to or can.
+
+        Args:
+            newest: the lane that took in a value last.
+        """
+        if not self.over:
             return None
-        if self._limits.spill == "newest" and newest.rows and newest.rows[-1].payload is None:
-            return newest, len(newest.rows) - 1
-        return min(choices, key=lambda choice: self._worth(choice[0], choice[0].rows[choice[1]]))
+        if self._limits.spill == "newest" and (row := newest.queue.newest) is not None:
+            return newest, row
+        # While nothing can be written, what lies on disk already takes no room where it is short.
+        loose = self._totals.loose > self._limits.memory_bytes
+        choices = [(lane, row) for lane in self._lanes if (row := _first(lane, loose=loose)) is not None]
+        return min(choices, key=lambda choice: self._worth(*choice), default=None)
 
     def _worth(self, lane: Lane, row: Row) -> tuple[bool, bool, int, int]:
         protected = lane.spec.priority >= PROTECTED_PRIORITY
         if self._limits.spill_order == "age":
             return protected, False, 0, row.accepted
         return protected, lane.spec.class_ != "latest", lane.spec.priority, row.accepted
+
+
+def _first(lane: Lane, *, loose: bool) -> Row | None:
+    """The oldest row of a lane that may give way: one that was not handed to a socket in this boot."""
+    if not loose or not lane.durable:
+        return lane.queue.oldest
+    return next(
+        (row for row in lane.pending if row.dirty and not row.stored and not row.done and row.payload is None), None
+    )

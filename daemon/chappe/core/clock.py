@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from chappe.core.envelope import iso
-from chappe.core.outbox import Stamp
+from chappe.core.stamp import Stamp
 from chappe.core.units import DAY, SECOND, Ns, WallNs
 
 

@@ -11,10 +11,11 @@ from chappe.core.effects import Announce, Effect, Remember
 from chappe.core.events import Started
 from chappe.core.faults import Faults
 from chappe.core.indicators import State, StatusLamp
+from chappe.core.ladder import Ladder
 from chappe.core.lastvalues import Answers, LastValues
 from chappe.core.outbox import Outbox
 from chappe.core.settings import Config, from_data
-from chappe.core.streams import all_specs
+from chappe.core.streams import Spec, all_specs
 from chappe.core.topics import Topics
 from chappe.core.units import Ns
 
@@ -26,6 +27,11 @@ FAULT_LAMPS: Mapping[str, State] = {
     "sensors.": State.SENSOR_FAULT,
     "streams.": State.BROKER_REFUSES,
 }
+
+
+def _kept(specs: Mapping[str, Spec]) -> list[str]:
+    """Streams whose delivery states are kept on disk."""
+    return [name for name, spec in specs.items() if spec.confirm or name == "alert"]
 
 
 class Context:
@@ -52,8 +58,20 @@ class Context:
         tokens = count(1)
         self.last = LastValues(lambda: next(tokens))
         self.answers = Answers(lambda: next(tokens), Ns(self.config.requests.life))
+        rate = self.config.mqtt.drain_rate
+        self.ladder = Ladder(self.clock.wall, _kept(self.specs), started.backlog.receipts)
         self.outbox = Outbox(
-            started.boot, self.topics, self.specs, self.config.outbox, self.clock.stamp, lambda: next(tokens)
+            started.boot,
+            self.topics,
+            self.specs,
+            self.config.outbox,
+            self.clock,
+            lambda: next(tokens),
+            verify=self.config.mqtt.verify == "echo",
+            drain_rate=rate if isinstance(rate, int) else None,
+            backlog=started.backlog,
+            ladder=self.ladder,
+            now=started.at,
         )
 
     def emit(self, effect: Effect) -> None:

@@ -51,6 +51,12 @@ class Unlisten(Effect, frozen=True):
     filter: str
 
 
+class Acknowledge(Effect, frozen=True, gc=True):
+    """Tell the broker that it may forget these requests; receipts of an earlier connection are passed over."""
+
+    receipts: tuple[int, ...]
+
+
 class Reconnect(Effect, frozen=True):
     """Leave the broker cleanly and connect again.
 
@@ -229,6 +235,7 @@ AnyEffect = (
     Publish
     | Listen
     | Unlisten
+    | Acknowledge
     | Reconnect
     | Disconnect
     | OpenCamera

@@ -8,14 +8,17 @@ what it has room for. The same events give the same effects, byte for byte, in a
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from itertools import count
 from typing import Any
 
 from chappe.core import events as ev
 from chappe.core.context import Context
 from chappe.core.effects import Effect, SampleHost
 from chappe.core.indicators import State
+from chappe.core.parts.archive import Archive
 from chappe.core.parts.deeds import Deeds
 from chappe.core.parts.eyes import Eyes
+from chappe.core.parts.keep import Keep
 from chappe.core.parts.news import News
 from chappe.core.parts.pins import Pins
 from chappe.core.parts.senses import Senses
@@ -42,9 +45,14 @@ class Engine:
         self.pins = Pins(context, self.deeds, self.eyes.toggle_by_owner)
         self.senses = Senses(context, self.deeds)
         self.news = News(context, self.eyes)
-        requests = Requests(context.config.requests, verbs(context, self.pins, self.eyes, self.news))
+        self.keep = Keep(context)
+        tickets = count(1)
+        self.archive = Archive(context, self.deeds.alerts, lambda: next(tickets))
+        requests = Requests(context.config.requests, verbs(context, self.pins, self.eyes, self.news, self.archive))
         self.wire = Wire(context, requests)
+        self.wire.on_receipt = self.archive.heard
         self.news.wire = self.wire
+        self.news.keep = self.keep
         self._handlers: Mapping[type[ev.Event], Callable[[Any], None]] = self._table()
         self._dues = (
             self.eyes.due,
@@ -64,7 +72,7 @@ class Engine:
         self.news.info()
         self.eyes.start(self.deeds, self.pins.signal)
         self.pins.refresh()
-        self._due = self._earliest()
+        self._settle()
         self._let_time_act(context.now)
         return self._take()
 
@@ -97,6 +105,15 @@ class Engine:
             ev.Acked: self.wire.acked,
             ev.Asked: self.wire.asked,
             ev.Arrived: self.wire.arrived,
+            ev.Carried: self.wire.carried,
+            ev.Committed: self.keep.committed,
+            ev.CommitFailed: self.keep.failed,
+            ev.Fetched: self.keep.fetched,
+            ev.Exhumed: self.keep.exhumed,
+            ev.StoreReset: self.keep.reset,
+            ev.Counted: self.keep.counted,
+            ev.Consulted: lambda event: self.wire.fulfil(event.ticket, event),
+            ev.DiskSampled: self.keep.disk,
         }
 
     # ── time ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -141,9 +158,11 @@ class Engine:
         return not self.context.effects and self._due is not None and (due is None or due >= self._due)
 
     def _settle(self) -> None:
+        self.keep.show()
         self.pins.refresh()
         self.wire.progress()
         self.wire.pump()
+        self.context.effects += self.context.outbox.wishes(self.context.now)
         self._due = self._earliest()
 
     def _let_time_act(self, horizon: Ns) -> None:
@@ -158,7 +177,7 @@ class Engine:
             self.pins.expire()
             self.senses.expire(horizon)
             self.news.expire()
-            context.outbox.expire(context.now)
+            self.wire.expire()
             self._settle()
         raise RuntimeError(f"time does not move on: a timer for {self._due} is still due at {context.now}")
 

@@ -267,18 +267,20 @@ LinkStatus = Literal[
 ]
 
 
-class LinkUp(Event, frozen=True):
+class LinkUp(Event, frozen=True, gc=True):
     """Connected, and subscribed to everything the device listens to.
 
     Attributes:
         protocol: ``"5"`` or ``"3.1.1"``.
         window: how many messages may be unacknowledged at a time.
         max_packet: the broker's maximum packet size in bytes, 0 where it named none.
+        certificates: when the certificates in use end, in seconds since the epoch: ``broker``, ``client``, ``ca``.
     """
 
     protocol: str
     window: int
     max_packet: int = 0
+    certificates: dict[str, int] = {}
 
 
 class LinkDown(Event, frozen=True):
@@ -334,6 +336,7 @@ class Asked(Event, frozen=True):
         via: ``mqtt`` or ``socket``.
         reply_to: MQTT 5 response topic, or the socket's connection number as text.
         correlation: MQTT 5 correlation data, base64.
+        receipt: what `Acknowledge` names once the broker may forget the request; 0 where nothing waits for that.
     """
 
     verb: str
@@ -343,6 +346,7 @@ class Asked(Event, frozen=True):
     via: Literal["mqtt", "socket"] = "mqtt"
     reply_to: str = ""
     correlation: str = ""
+    receipt: int = 0
 
 
 class Arrived(Event, frozen=True):

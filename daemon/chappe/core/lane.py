@@ -1,103 +1,30 @@
 """One stream's way to the broker: numbers, elision in front, the rows that wait, the rows in flight, and the books.
 
-Order within a stream is strict: rows leave in the order of their numbers. `latest` rows conflate: while a row of a key waits, a newer
-value of that key takes its place (and its number); a row that was ever handed to a socket is never touched again.
+Order within a stream is strict: rows leave in the order of their ids, which is boot by boot the order of their numbers. `latest` rows conflate:
+while a row of a key waits, a newer value of that key takes its place (and its number); a row that was ever handed to a socket is never
+touched again. Where the middle of a long queue lies, and how it comes back, is the business of `chappe.core.queue`.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from chappe.core.books import Book
-from chappe.core.elision import Elider, Emission, Outcome, Summary
-from chappe.core.elision.values import number
-from chappe.core.envelope import Lost, merge
+from chappe.core.elision import Elider, Emission, Outcome
+from chappe.core.envelope import Lost, to_json
+from chappe.core.gaps import Gaps
+from chappe.core.queue import Queue, Totals
+from chappe.core.row import OVERHEAD, Row
+from chappe.core.stored import LANE_BITS, LaneEntry, StoredRow
 from chappe.core.streams import Spec
 from chappe.core.units import Ns
 
 # Elision holds a value for an interval; nobody swaps models that often within one.
 MODELS_KNOWN = 16
 
-
-class Row:
-    """One message that waits, or is in flight.
-
-    Attributes:
-        at: when its value arrived.
-        accepted: when it entered the outbox; expiry counts from here.
-        offline: whether it was accepted, or took its value, while the link was down.
-        payload: the envelope, fixed when it is first handed to a socket; None before.
-    """
-
-    __slots__ = (
-        "accepted",
-        "at",
-        "attempts",
-        "data",
-        "elided",
-        "key",
-        "lost",
-        "model",
-        "offline",
-        "payload",
-        "seq",
-        "size",
-    )
-
-    def __init__(self, seq: int, key: str, emission: Emission, model: str, now: Ns, offline: bool, size: int) -> None:
-        self.seq = seq
-        self.key = key
-        self.at = emission.at
-        self.data = emission.data
-        self.elided = emission.elided
-        self.model = model
-        self.accepted = now
-        self.offline = offline
-        self.size = size
-        self.lost: Lost | None = None
-        self.payload: bytes | None = None
-        self.attempts = 0
-
-    def take(self, newer: Row) -> None:
-        """Become the newer value of the same key; this row's own value counts as elided."""
-        self.elided = absorb(self.elided, self.data, newer.elided)
-        self.at, self.data, self.model = newer.at, newer.data, newer.model
-        self.accepted, self.offline, self.size = newer.accepted, self.offline or newer.offline, newer.size
-
-
-def absorb(older: Summary | None, data: Mapping[str, Any], newer: Summary | None) -> Summary:
-    """The summary of a conflated row: what each of the two had elided, and the value that gave way."""
-    value = number(data)
-    gone = Summary(n=1) if value is None else Summary(n=1, min=value, max=value, mean=value)
-    parts = [part for part in (older, gone, newer) if part is not None and part.n]
-    known = [part for part in parts if part.mean is not None and part.min is not None and part.max is not None]
-    total = sum(part.n for part in parts)
-    if not known:
-        return Summary(n=total)
-    weight = sum(part.n for part in known)
-    return Summary(
-        n=total,
-        min=min(part.min for part in known if part.min is not None),
-        max=max(part.max for part in known if part.max is not None),
-        mean=sum(part.n * part.mean for part in known if part.mean is not None) / weight,
-    )
-
-
-class Totals:
-    """Messages and bytes that wait or are in flight, over all lanes."""
-
-    __slots__ = ("bytes", "rows")
-
-    def __init__(self) -> None:
-        self.rows = 0
-        self.bytes = 0
-
-    def add(self, rows: int, size: int) -> None:
-        """Rows came (or went, where negative)."""
-        self.rows += rows
-        self.bytes += size
+# Reasons that count in another column than `spilled`.
+COLUMNS: Mapping[str, str] = {"expired": "expired", "recalled": "expired"}
 
 
 class Lane:
@@ -105,48 +32,75 @@ class Lane:
 
     Args:
         spec: what the stream is.
-        size_of: bytes that a row's data will take up, roughly; asked once a row.
         totals: shared by all lanes of an outbox.
+        entry: what earlier boots left in the store.
+        gaps: gaps that no message has disclosed yet, of earlier boots.
+
+    Attributes:
+        book: counters, over all boots.
+        queue: the rows that wait.
+        flying: rows in flight, by token.
+        confirming: rows that the broker has and a consumer has not confirmed, by (boot, number).
+        pending: rows that may have to be written, oldest first; those that need it no more are passed over.
+        gone: (id, size) of rows in the table that are to be deleted.
+        burials: rows that become dead letters with the next commit, and why.
+        blocked_until: the broker refused the head; not before then is it tried again.
+        held: whether the broker forbids this stream.
+        seq: last number given.
+        changed: whether the books have changed since they were written.
+        dead: how many dead letters there are.
     """
 
-    def __init__(self, spec: Spec, size_of: Callable[[Mapping[str, Any]], int], totals: Totals) -> None:
+    def __init__(self, spec: Spec, totals: Totals, entry: LaneEntry, gaps: Iterable[Lost] = ()) -> None:
         self.spec = spec
-        self.book = Book()
+        self.no = entry.no
+        self.next = entry.next
+        self.book = entry.book
         self.elider = Elider(spec.elide) if spec.elide is not None else None
-        self.rows: deque[Row] = deque()
+        self.queue = Queue(totals)
         self.flying: dict[int, Row] = {}
-        self.dead: list[tuple[Row, str]] = []
+        self.confirming: dict[tuple[str, int], tuple[Row, Ns]] = {}
+        self.pending: deque[Row] = deque()
+        self.gone: list[tuple[int, int]] = []
+        self.burials: list[tuple[Row, str]] = []
+        self.gaps = Gaps(gaps)
         self.blocked_until: Ns | None = None
+        self.held = False
         self.refusals = 0
         self.seq = 0
-        self.bytes = 0
-        self._size_of = size_of
+        self.dead = 0
+        self.changed = False
+        self.durable = spec.durability != "memory" and spec.class_ != "transient"
+        self._latest = spec.class_ == "latest"
         self._totals = totals
         self._waiting: dict[str, Row] = {}
-        self._gap: Lost | None = None
         self._models: list[tuple[Ns, str]] = [(Ns(0), "")]
 
     # ── in ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def produce(self, data: Mapping[str, Any], now: Ns, *, key: str, model: str, offline: bool) -> None:
+    def produce(self, data: Mapping[str, Any], now: Ns, *, key: str = "", model: str = "", late: bool = False) -> None:
         """Take in one value."""
         self.book.produced += 1
         self.book.queued += 1
+        self.changed = True
         if not key and self.spec.elide is not None:
             key = self.spec.elide.key_of(data)
         if self.elider is None:
-            self._append(Emission(key=key, at=now, data=data, elided=None), model, now, offline)
+            self._append(key, now, data, None, model, now, late)
             return
         if self._models[-1][1] != model:
             self._models = [*self._models[-MODELS_KNOWN:], (now, model)]
-        self.settle(self.elider.offer(key, data, now), now, offline=offline)
+        self.settle(self.elider.offer(key, data, now), now, late=late)
         self.book.elide_overflow = self.elider.overflow
 
-    def settle(self, outcome: Outcome, now: Ns, *, offline: bool) -> None:
+    def settle(self, outcome: Outcome, now: Ns, *, late: bool) -> None:
         """Book what elision decided and queue what it lets through."""
         self._elided(outcome.elided)
         for emission in outcome.emit:
-            self._append(emission, self._model_at(emission.at), now, offline)
+            self._emit(emission, now, late)
+
+    def _emit(self, one: Emission, now: Ns, late: bool) -> None:
+        self._append(one.key, one.at, one.data, one.elided, self._model_at(one.at), now, late)
 
     def _model_at(self, at: Ns) -> str:
         """The model behind a value that arrived at `at`; elision may let it out after the model was changed."""
@@ -156,135 +110,206 @@ class Lane:
         """`n` values were turned away at the inbox: they count, take numbers, and are disclosed."""
         self.book.produced += n
         self.book.spilled += n
+        self.changed = True
         first, self.seq = self.seq + 1, self.seq + n
-        self._gap = merge(self._gap, Lost(from_=first, to=self.seq, n=n, reason="overload"))
+        self.gaps.add(Lost(from_=first, to=self.seq, n=n, reason="overload"))
 
     def _elided(self, n: int) -> None:
-        self.book.elided += n
-        self.book.queued -= n
+        if n:
+            self.book.elided += n
+            self.book.queued -= n
+            self.changed = True
 
-    def _append(self, emission: Emission, model: str, now: Ns, offline: bool) -> None:
-        row = Row(self.seq + 1, emission.key, emission, model, now, offline, self._size_of(emission.data))
-        waiting = self._waiting.get(emission.key) if self.spec.class_ == "latest" else None
-        if waiting is not None:
-            self._grow(0, row.size - waiting.size)
-            waiting.take(row)
-            self._elided(1)
-            return
+    def _append(self, key: str, at: Ns, data: Mapping[str, Any], elided: Any, model: str, now: Ns, late: bool) -> None:
+        body = to_json(data)
+        size = len(body) + OVERHEAD
+        if self._latest:
+            row = Row(0, 0, key, at, now, late, body, size, data, elided, model)
+            if self._conflated(row):
+                return
+        else:
+            row = Row(0, 0, key, at, now, late, body, size, None, elided, model)
         self.seq += 1
-        row.lost, self._gap = self._gap, None
-        self.rows.append(row)
-        self._grow(1, row.size)
-        if self.spec.class_ == "latest":
-            self._waiting[row.key] = row
+        row.seq = self.seq
+        row.id = (self.no << LANE_BITS) | self.next
+        self.next += 1
+        self.queue.append(row)
+        if self._latest:
+            self._waiting[key] = row
+        if self.durable:
+            row.dirty = True
+            self.pending.append(row)
 
-    def _grow(self, rows: int, size: int) -> None:
-        self.bytes += size
-        self._totals.add(rows, size)
+    def _conflated(self, newer: Row) -> bool:
+        waiting = self._waiting.get(newer.key)
+        if waiting is None:
+            return False
+        self.queue.resize(waiting, newer.size)
+        waiting.conflate(newer)
+        self._elided(1)
+        if self.durable and not waiting.dirty:
+            waiting.dirty = True
+            self.pending.append(waiting)
+        return True
 
     # ── out ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def head(self, now: Ns) -> Row | None:
-        """The row to hand over next, or None: none waits, the stream is held back, or its key is still in flight."""
-        if not self.rows or (self.blocked_until is not None and now < self.blocked_until):
+        """The row to hand over next, or None: none waits here, the stream is held back, or its key is still in flight."""
+        rows = self.queue.rows
+        if not rows or (self.blocked_until is not None and now < self.blocked_until):
             return None
-        row = self.rows[0]
-        if self.spec.class_ == "latest" and any(other.key == row.key for other in self.flying.values()):
+        row = rows[0]
+        if self._latest and any(other.key == row.key for other in self.flying.values()):
             return None
         return row
 
     def hand_over(self, token: int) -> Row:
         """Take the head off the queue and into flight under `token`."""
-        row = self.rows.popleft()
+        row = self.queue.rows.popleft()
         self.flying[token] = row
-        if self._waiting.get(row.key) is row:
+        if self._latest and self._waiting.get(row.key) is row:
             del self._waiting[row.key]
         return row
 
-    def delivered(self, token: int) -> None:
-        """The broker has it."""
-        self._grow(-1, -self.flying.pop(token).size)
+    def delivered(self, token: int, now: Ns) -> Row | None:
+        """The broker has it. Returns the row if that ends its stay here, None if a consumer has to confirm it first."""
+        self.refusals, self.blocked_until, self.held = 0, None, False
+        row = self.flying.pop(token)
+        if self.spec.confirm:
+            self.confirming[row.boot, row.seq] = (row, now)
+            return None
+        self._deliver(row)
+        return row
+
+    def confirmed(self, boot: str, seq: int) -> Row | None:
+        """A consumer has it."""
+        found = self.confirming.pop((boot, seq), None)
+        if found is None:
+            return None
+        self._deliver(found[0])
+        return found[0]
+
+    def _deliver(self, row: Row) -> None:
         self.book.delivered += 1
         self.book.queued -= 1
-        self.refusals, self.blocked_until = 0, None
+        self._leave(row)
+        self.gaps.arrived(row.id)
+
+    def _leave(self, row: Row) -> None:
+        """A row goes for good."""
+        row.done = True
+        row.dirty = False
+        self.changed = True
+        self.queue.left(row)
+        if row.stored and not row.writing:
+            self.gone.append((row.id, row.size))
 
     def take_back(self, token: int) -> Row:
-        """Put a row that was in flight back at the head."""
+        """Put a row that was in flight back into its place."""
         row = self.flying.pop(token)
-        self.rows.appendleft(row)
+        self.queue.put_back(row)
         return row
 
     def take_all_back(self) -> None:
-        """The link is gone: everything in flight waits again, oldest first, before everything else."""
-        for row in sorted(self.flying.values(), key=lambda row: row.seq, reverse=True):
-            self.rows.appendleft(row)
+        """The link is gone: everything in flight waits again, in order, before everything else."""
+        for row in sorted(self.flying.values(), key=_id, reverse=True):
+            self.queue.put_back(row)
         self.flying.clear()
         self.blocked_until, self.refusals = None, 0
 
-    def bury(self, token: int, reason: str) -> None:
+    def resend(self, before: Ns) -> bool:
+        """Offer again what the broker has had since before `before` and nobody has confirmed. Returns whether there was any."""
+        overdue = [key for key, (_, since) in self.confirming.items() if since <= before]
+        for row in sorted((self.confirming.pop(key)[0] for key in overdue), key=_id, reverse=True):
+            self.queue.put_back(row)
+        return bool(overdue)
+
+    def bury(self, row: Row, reason: str) -> None:
         """A row that can never be delivered becomes a dead letter: kept, still counted as queued, out of the way."""
-        row = self.flying.pop(token)
-        self._grow(-1, -row.size)
-        self.dead.append((row, reason))
+        self.burials.append((row, reason))
+        row.done = True
+        row.dirty = False
+        self.changed = True
+        self.dead += 1
+        self.queue.left(row)
+        self.gaps.arrived(row.id)
 
     # ── dropping ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def drop(self, index: int, reason: str) -> None:
-        """Give up the waiting row at `index`: counted by the caller's reason and disclosed on the next message."""
-        row = self.rows[index]
-        del self.rows[index]
-        self._grow(-1, -row.size)
+    def drop(self, row: Row, reason: str) -> None:
+        """Give up a waiting row: counted by its reason and disclosed on the next message."""
+        self.queue.remove(row)
         if self._waiting.get(row.key) is row:
             del self._waiting[row.key]
-        self.book.queued -= 1
-        if reason == "expired":
-            self.book.expired += 1
+        self.discount(1, reason)
+        if row.lost is not None:
+            self.gaps.riding.pop(row.id, None)
+            self.gaps.add(row.lost)
+        self.gaps.add(Lost(from_=row.seq, to=row.seq, n=1, reason=reason, boot=row.boot))
+        self._leave(row)
+
+    def give_up(self, found: StoredRow, boot: str) -> int:
+        """The owner gives up a row that lies on disk alone. Returns its size."""
+        size = len(found.data) + OVERHEAD
+        self.queue.take_down(size)
+        self.discount(1, "operator")
+        self.gaps.add(Lost(from_=found.seq, to=found.seq, n=1, reason="operator", boot=boot))
+        self.gone.append((found.id, size))
+        return size
+
+    def discount(self, n: int, reason: str) -> None:
+        """`n` values that were queued are not any more."""
+        self.book.queued -= n
+        self.changed = True
+        if COLUMNS.get(reason) == "expired":
+            self.book.expired += n
         else:
-            self.book.spilled += 1
-        gap = merge(row.lost, Lost(from_=row.seq, to=row.seq, n=1, reason=reason))
-        follower = self.rows[index] if 0 <= index < len(self.rows) else None
-        if follower is not None and follower.payload is None:
-            follower.lost = merge(gap, follower.lost)
-        else:
-            self._gap = merge(gap, self._gap)
+            self.book.spilled += n
 
     def expired(self, now: Ns) -> int:
-        """Drop the rows whose time is over; returns how many. Rows in flight stay: the broker may have them already."""
+        """Drop the rows whose time is over; returns how many. Rows that were handed over stay: the broker may have them already."""
         count = 0
-        while self.rows and self.rows[0].payload is None and now >= self.rows[0].accepted + self.spec.expiry:
-            self.drop(0, "expired")
+        rows = self.queue.rows
+        while rows and rows[0].payload is None and now >= rows[0].accepted + self.spec.expiry:
+            self.drop(rows[0], "expired")
             count += 1
         return count
 
-    def spillable(self) -> int | None:
-        """Index of the oldest row that may be dropped: one that was never handed to a socket."""
-        for index, row in enumerate(self.rows):
-            if row.payload is None:
-                return index
-        return None
+    # ── telling ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def due(self) -> Ns | None:
-        """When time alone changes something here: elision, the expiry of the oldest row, the end of a pause."""
-        due = self.elider.due() if self.elider is not None else None
-        if self.rows:
-            if self.rows[0].payload is None:
-                expiry = Ns(self.rows[0].accepted + self.spec.expiry)
-                due = expiry if due is None else min(due, expiry)
-            if self.blocked_until is not None:
-                due = self.blocked_until if due is None else min(due, self.blocked_until)
-        return due
+    @property
+    def rows(self) -> list[Row]:
+        """The rows that wait and are in memory, in order."""
+        return [*self.queue.rows, *self.queue.tail]
+
+    @property
+    def unsettled(self) -> int:
+        """Lowest number of this boot that is neither on disk nor done with; one more than the last number given where there is none."""
+        pending = self.pending
+        while pending and (pending[0].done or (pending[0].stored and not pending[0].dirty)):
+            pending.popleft()
+        if not self.durable or self._latest:
+            flying = self.flying.values()
+            loose = [row.seq for row in (*self.rows, *flying) if not row.stored and not row.writing and not row.boot]
+            return min(loose, default=self.seq + 1)
+        return next((row.seq for row in pending if not row.stored and not row.done and not row.boot), self.seq + 1)
 
     @property
     def depth(self) -> int:
-        """Messages that wait or are in flight."""
-        return len(self.rows) + len(self.flying)
+        """Messages that wait, are in flight or want to be confirmed."""
+        return self.queue.depth + len(self.flying) + len(self.confirming)
 
     @property
-    def held(self) -> int:
+    def holding(self) -> int:
         """Values that elision holds back."""
         return self.elider.held if self.elider is not None else 0
 
     @property
     def audit(self) -> bool:
         """Whether the books balance and agree with what really waits here."""
-        return self.book.balanced and self.book.queued == self.depth + self.held + len(self.dead)
+        return self.book.balanced and self.book.queued == self.depth + self.holding + self.dead
+
+
+def _id(row: Row) -> int:
+    return row.id

@@ -1,37 +1,36 @@
-"""The outbox: what may go to the broker, in which order, how much at a time, and what gives way when it is full.
+"""The outbox: what may go to the broker, in which order, how much at a time, what is written to disk, and what gives way when it is full.
 
-Pure: it is told of time, of the link and of acknowledgements, and answers with messages to publish. In this form every row lives in
-memory; the store that makes rows durable is a consequence of the same decisions, not another path.
+Pure: it is told of time, of the link, of acknowledgements and of what the store has done, and answers with messages to publish and with
+wishes to the store. `lane` is one stream, `keeper` decides what is written when, `drain` whose turn it is, `sender` makes messages,
+`returns` books what comes back, `shelves` pages in what lies on disk alone, `bounds` says what gives way, `counter` serves the owner.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from itertools import chain
 from typing import Any
 
 import msgspec
 
-from chappe.core.bounds import Bounds
-from chappe.core.effects import Publish
-from chappe.core.envelope import Envelope, to_json
-from chappe.core.events import Ack
-from chappe.core.lane import Lane, Row, Totals
+from chappe.core.clock import WallClock
+from chappe.core.counter import Counter
+from chappe.core.drain import Pace
+from chappe.core.echo import Echo
+from chappe.core.effects import Commit, Effect, Listen, Publish
+from chappe.core.events import Ack, Fetched
+from chappe.core.ladder import Ladder
+from chappe.core.lane import Lane
+from chappe.core.returns import Refusal, Returns
+from chappe.core.sender import Sender
 from chappe.core.settings import Outbox as Limits
+from chappe.core.shelves import SWEEP, Shelves
+from chappe.core.stock import Stock
+from chappe.core.stored import Backlog
 from chappe.core.streams import Spec
 from chappe.core.topics import Topics
 from chappe.core.units import SECOND, Ns
-from chappe.core.verdicts import judge, pause
 
-# Envelope, topic and MQTT header of a message, about; only bounds the outbox.
-OVERHEAD = 120
-
-
-class Stamp(msgspec.Struct, frozen=True):
-    """How a moment is written into an envelope."""
-
-    at: str
-    synced: bool
+NO_TIME = Ns(0)
 
 
 class Depth(msgspec.Struct, frozen=True):
@@ -51,12 +50,18 @@ class Outbox:
         topics: where streams are published.
         specs: every stream by name.
         limits: bounds.
-        stamp: writes a monotonic moment as wall time.
+        clock: this boot's clock.
         token: draws a number that no other message of this boot has.
+        drain_rate: messages of a backlog per second, None for no limit.
+        verify: whether a stream is believed only after one of its messages came back, see `chappe.core.echo`.
+        backlog: what earlier boots left in the store.
+        ladder: takes note of what becomes of each message.
+        now: when the boot began.
 
     Attributes:
-        online: whether the link is up.
-        worth_a_look: whether anything happened since `take` last found nothing more to send.
+        counter: the owner's desk.
+        returns: what comes back for a message in flight.
+        shelves: what lies on disk alone.
     """
 
     def __init__(
@@ -65,34 +70,44 @@ class Outbox:
         topics: Topics,
         specs: Mapping[str, Spec],
         limits: Limits,
-        stamp: Callable[[Ns], Stamp],
+        clock: WallClock,
         token: Callable[[], int],
+        *,
+        drain_rate: int | None = None,
+        verify: bool = False,
+        backlog: Backlog | None = None,
+        ladder: Ladder | None = None,
+        now: Ns = NO_TIME,
     ) -> None:
-        self._totals = Totals()
-        self.lanes = {name: Lane(spec, _size, self._totals) for name, spec in specs.items()}
-        self.online = False
-        self._boot = boot
-        self._topics = topics
-        self._stamp = stamp
-        self._token = token
-        self._tokens: dict[int, Lane] = {}
-        self._order = sorted(self.lanes.values(), key=lambda lane: -lane.spec.priority)
-        self._bounds = Bounds(limits, self._totals, self._order)
-        # Most events touch no stream: what has not been touched is not looked through again.
-        self._due: Ns | None = None
-        self._due_known = True
-        self.worth_a_look = False
+        self.stock = stock = Stock(boot, specs, limits, clock, backlog or Backlog(), ladder or Ladder(clock.wall), now)
+        names = {name: topics.stream(name) for name in stock.lanes}
+        echo = Echo(wanted=verify)
+        self.sender = Sender(stock, names, token, Pace(drain_rate), echo)
+        self.returns = Returns(stock, self.sender, names, echo)
+        self.shelves = Shelves(stock)
+        self.counter = Counter(stock)
+        self.shelves.page_in()
 
     # ── in ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def produce(self, stream: str, data: Mapping[str, Any], now: Ns, *, key: str = "", model: str = "") -> None:
-        """Take in one value of a stream; whatever the link does, this never fails."""
-        self._due_known = False
-        lane = self.lanes[stream]
-        lane.produce(data, now, key=key, model=model, offline=not self.online)
-        self._bounds.hold(lane, online=self.online)
-        if lane.rows:
-            self.worth_a_look = True
+        """Take in one value of a stream; whatever the link or the disk do, this never fails."""
+        lane = self.stock.lanes[stream]
+        lane.produce(data, now, key=key, model=model, late=not self.stock.online)
+        self._entered(lane, now)
+        if lane.elider is not None:
+            self.stock.wake_by(lane.elider.due())
+
+    def _entered(self, lane: Lane, now: Ns) -> None:
+        stock = self.stock
+        if not stock.online and lane.spec.class_ == "transient":
+            stock.drop_all(lane, "offline", now)
+        elif stock.bounds.over:
+            stock.spill(lane, now)
+        stock.keeper.entered(lane, now, online=stock.online)
+        if stock.wake is None:
+            stock.wake_by(now + lane.spec.expiry)
+        stock.worth_a_look = True
 
     def overload(self, stream: str, n: int) -> None:
         """`n` values of `stream` were turned away at the inbox: they count, take numbers, and are disclosed."""
@@ -100,177 +115,176 @@ class Outbox:
         if lane is not None:
             lane.overload(n)
 
-    def _touch(self) -> None:
-        self._due_known = False
-        self.worth_a_look = True
-
     # ── the link ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def link_up(self) -> None:
-        """Connected: everything that was in flight is offered again."""
-        self.online = True
-        self._touch()
+    def link_up(self, now: Ns) -> None:
+        """Connected: everything that was in flight is offered again, and a stream that was held is tried again."""
+        self.stock.online = True
+        self.stock.since = now
+        self.sender.restart(now)
+        for lane in self.stock.order:
+            lane.blocked_until = None
+        self.stock.worth_a_look = True
 
-    def link_down(self) -> None:
-        """Not connected any more: nothing is in flight, and what is only worth having now is given up."""
-        self.online = False
-        self._touch()
-        self._tokens.clear()
-        for lane in self._order:
-            lane.take_all_back()
-            while lane.spec.class_ == "transient" and lane.rows:
-                lane.drop(0, "offline")
+    def link_down(self, now: Ns, *, cut: bool = False) -> None:
+        """Not connected any more: nothing is in flight, and what is only worth having now is given up.
 
-    def acked(self, items: Iterable[Ack], now: Ns) -> list[tuple[str, str]]:
-        """Book PUBACKs.
-
-        Returns:
-            (stream, reason) of every refusal, for faults.
+        Args:
+            now: when.
+            cut: whether the peer ended the connection.
         """
-        refused: list[tuple[str, str]] = []
-        self._touch()
-        for item in items:
-            lane = self._tokens.pop(item.token, None)
-            if lane is not None:
-                reason = self._judge(lane, item, now)
-                if reason:
-                    refused.append((lane.spec.name, reason))
-        return refused
+        self.stock.online = False
+        self.stock.worth_a_look = True
+        self.returns.link_down(now, cut=cut)
+        self.stock.keeper.all_at_once(now)
 
-    def _judge(self, lane: Lane, item: Ack, now: Ns) -> str:
-        row = lane.flying[item.token]
-        verdict, reason = judge(item.code, row.attempts + 1)
-        if verdict == "done":
-            lane.delivered(item.token)
-            return ""
-        row.attempts += 1
-        if verdict == "dead":
-            lane.bury(item.token, reason)
-            return reason
-        lane.take_back(item.token)
-        lane.refusals += 1
-        lane.blocked_until = Ns(now + pause(verdict, lane.refusals))
-        return reason
+    def acked(self, items: Iterable[Ack], now: Ns) -> list[Refusal]:
+        """Book PUBACKs; returns what is refused, and what is taken again."""
+        return self.returns.acked(items, now)
 
-    # ── out ──────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-    def take(self, now: Ns, credit: int) -> list[Publish]:
-        """At most `credit` messages for the socket: by priority, then oldest first; in a stream by number."""
-        out: list[Publish] = []
-        while self.online and self.worth_a_look and len(out) < credit:
-            lane = _foremost(self._order, now)
-            if lane is None:
-                self.worth_a_look = False
-            else:
-                out.append(self._hand_over(lane, now))
+    def take(self, now: Ns, credit: int) -> list[Publish | Listen]:
+        """At most `credit` messages for the socket."""
+        out = self.sender.take(now, credit)
+        if self.shelves.used:
+            self.shelves.page_in()
         return out
 
-    def _hand_over(self, lane: Lane, now: Ns) -> Publish:
-        token = self._token()
-        self._due_known = False
-        row = lane.hand_over(token)
-        self._tokens[token] = lane
-        if row.payload is None:
-            lane.book.late += row.offline
-            row.payload = _render(self._boot, row, self._stamp(row.at))
-        left = max(1, -(-(row.accepted + lane.spec.expiry - now) // SECOND))
-        return Publish(
-            token=token,
-            topic=self._topics.stream(lane.spec.name),
-            payload=row.payload,
-            qos=0 if lane.spec.class_ == "transient" else 1,
-            expiry_s=left,
-        )
+    # ── the store ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def wishes(self, now: Ns) -> list[Effect]:
+        """What the store is to do, and what the link is to listen to."""
+        stock = self.stock
+        commit = stock.keeper.commit(now, online=stock.online)
+        if commit is not None:
+            # What is written because it cannot be sent enters the history now.
+            for lane, row in stock.keeper.rows_under_way:
+                if not row.kept and row.data is None and lane.spec.history is not None:
+                    self.sender.keep(lane, row)
+            stock.wishes.append(commit)
+        chronicle = self.sender.chronicle()
+        if chronicle is not None:
+            stock.wishes.append(chronicle)
+        if not stock.wishes:
+            return stock.wishes
+        wishes, stock.wishes = stock.wishes, []
+        return wishes
+
+    def last_commit(self, now: Ns) -> Commit:
+        """The commit of a clean stop. What cannot outlive the process is given up first."""
+        stock = self.stock
+        self.returns.link_down(now, cut=False)
+        for lane in stock.order:
+            if not lane.durable:
+                stock.drop_all(lane, "spilled", now)
+        if stock.keeper.under_way:
+            # Written once more: the store obeys in order, and the same rows under the same ids change nothing.
+            stock.keeper.failed("", now, online=False)
+        commit = stock.keeper.commit(now, online=False, last=True)
+        assert commit is not None
+        return commit
+
+    def committed(self, now: Ns) -> None:
+        """The commit under way is on the disk."""
+        self.stock.keeper.committed(now, online=self.stock.online)
+        self.shelves.page_in()
+        self.stock.worth_a_look = True
+
+    def commit_failed(self, code: str, now: Ns) -> None:
+        """The commit under way is not on the disk."""
+        self.stock.keeper.failed(code, now, online=self.stock.online)
+        self.stock.worth_a_look = True
+
+    def fetched(self, event: Fetched, now: Ns) -> None:
+        """Rows that lay on disk alone have come."""
+        if event.purpose == SWEEP:
+            self.counter.swept(event, now)
+            self.shelves.page_in()
+        else:
+            self.shelves.fetched(event, now)
 
     # ── time ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def due(self) -> Ns | None:
-        """When time alone changes something: elision, expiry, or a stream that may be tried again."""
-        if not self._due_known:
-            self._due_known = True
-            self._due = min((moment for lane in self._order if (moment := lane.due()) is not None), default=None)
-        return self._due
+        """When time alone changes something; asked for too early at worst."""
+        wake, write = self.stock.wake, self.stock.keeper.next_due
+        if wake is None or (write is not None and write < wake):
+            return write
+        return wake
 
-    def expire(self, now: Ns) -> None:
-        """Let time act."""
-        due = self.due()
-        if due is None or due > now:
-            return
-        self._touch()
-        for lane in self._order:
-            if lane.elider is not None and (due := lane.elider.due()) is not None and due <= now:
-                lane.settle(lane.elider.expire(now), now, offline=not self.online)
-                self._bounds.hold(lane, online=self.online)
-            lane.expired(now)
-            if lane.blocked_until is not None and lane.blocked_until <= now:
-                lane.blocked_until = None
+    def expire(self, now: Ns) -> list[Refusal]:
+        """Let time act. Returns what counts as refused because it did not come back."""
+        stock = self.stock
+        if stock.wake is None or stock.wake > now:
+            return []
+        stock.wake = None
+        stock.worth_a_look = True
+        for lane in stock.order:
+            self._expire(lane, now)
+            stock.wake_by(_due(lane))
+        pace = self.sender.due
+        stock.wake_by(pace if pace is not None and pace > now else None)
+        if self.shelves.used:
+            self.shelves.page_in()
+        return self.returns.expire(now)
+
+    def _expire(self, lane: Lane, now: Ns) -> None:
+        if lane.elider is not None and (due := lane.elider.due()) is not None and due <= now:
+            lane.settle(lane.elider.expire(now), now, late=not self.stock.online)
+            self._entered(lane, now)
+        rows = lane.queue.rows
+        while rows and rows[0].payload is None and now >= rows[0].accepted + lane.spec.expiry:
+            self.stock.drop(lane, rows[0], "expired", now)
+        if lane.blocked_until is not None and lane.blocked_until <= now:
+            lane.blocked_until = None
 
     def flush(self, now: Ns) -> None:
         """A clean stop: elision gives out what it holds."""
-        self._touch()
-        for lane in self._order:
+        for lane in self.stock.order:
             if lane.elider is not None:
-                lane.settle(lane.elider.flush(now), now, offline=not self.online)
-
-    def abandon(self) -> int:
-        """The process ends, and with it every row: each counts as spilled. Returns how many there were."""
-        count = self._totals.rows
-        self.link_down()
-        for lane in self._order:
-            while lane.rows:
-                lane.drop(0, "spilled")
-        return count
+                lane.settle(lane.elider.flush(now), now, late=not self.stock.online)
+                self._entered(lane, now)
 
     # ── telling ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
     @property
+    def lanes(self) -> Mapping[str, Lane]:
+        """Every stream."""
+        return self.stock.lanes
+
+    @property
+    def ladder(self) -> Ladder:
+        """How far each message has come."""
+        return self.stock.ladder
+
+    @property
     def flying(self) -> int:
         """How many messages are in flight."""
-        return len(self._tokens)
+        return len(self.stock.tokens)
 
     @property
     def empty(self) -> bool:
         """Whether nothing waits and nothing is in flight."""
-        return not self._totals.rows
+        return not self.stock.totals.rows
 
     def depth(self, now: Ns) -> Depth:
         """What waits."""
-        waiting = (lane.rows[0] for lane in self._order if lane.rows)
-        flying = (row for lane in self._order for row in lane.flying.values())
-        oldest = min((row.accepted for row in chain(waiting, flying)), default=now)
-        dead = sum(len(lane.dead) for lane in self._order)
-        return Depth(self._totals.rows, self._totals.bytes, (now - oldest) / SECOND, dead)
+        stock = self.stock
+        heads = [row for lane in stock.order for row in (*list(lane.queue.rows)[:1], *lane.flying.values())]
+        oldest = min((row.accepted for row in heads), default=now)
+        return Depth(stock.totals.rows, stock.totals.bytes, (now - oldest) / SECOND, len(stock.dead))
+
+    @property
+    def spilling(self) -> bool:
+        """Whether it is nearly full."""
+        return self.stock.bounds.nearly
 
 
-def _foremost(lanes: Iterable[Lane], now: Ns) -> Lane | None:
-    """Whose head leaves next, of lanes in order of priority: the highest priority, then the oldest row."""
-    best: Lane | None = None
-    oldest = 0
-    for lane in lanes:
-        if best is not None and lane.spec.priority < best.spec.priority:
-            break
-        row = lane.head(now)
-        if row is not None and (best is None or row.accepted < oldest):
-            best, oldest = lane, row.accepted
-    return best
-
-
-def _render(boot: str, row: Row, stamp: Stamp) -> bytes:
-    """A row's message, made once and repeated byte for byte."""
-    return to_json(
-        Envelope(
-            boot=boot,
-            seq=row.seq,
-            at=stamp.at,
-            synced=stamp.synced,
-            data=row.data,
-            elided=row.elided,
-            late=row.offline,
-            lost=row.lost,
-            model=row.model,
-        )
-    )
-
-
-def _size(data: Mapping[str, Any]) -> int:
-    return len(to_json(data)) + OVERHEAD
+def _due(lane: Lane) -> Ns | None:
+    """When time alone changes something in a lane: elision, the expiry of the oldest row, the end of a pause."""
+    moments = [lane.blocked_until]
+    if lane.elider is not None:
+        moments.append(lane.elider.due())
+    rows = lane.queue.rows
+    if rows and rows[0].payload is None:
+        moments.append(Ns(rows[0].accepted + lane.spec.expiry))
+    return min((moment for moment in moments if moment is not None), default=None)

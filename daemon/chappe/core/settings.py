@@ -158,7 +158,7 @@ class Stream(Section, frozen=True):
     """How a stream is published. Unset keys take the default of the stream's kind (FEATURES appendices B and F).
 
     `confirm` delivered: a message is kept until a consumer's receipt says that it has it. `history`: how long this device itself keeps
-    the stream's messages, "off" for not at all.
+    the stream's messages, "0s" for not at all.
     """
 
     class_: StreamClass | None = msgspec.field(default=None, name="class")
@@ -167,7 +167,7 @@ class Stream(Section, frozen=True):
     expiry: Span | None = None
     elide: Elide | Literal["none"] | None = None
     confirm: Literal["sent", "delivered"] | None = None
-    history: Span | Literal["off"] | None = None
+    history: Span | None = None
     owner: str = ""
     description: str = ""
     unit: str = ""

@@ -83,10 +83,8 @@ def effective(name: str, stream: Stream | None = None, unit: str = "") -> Spec:
 
 
 def _history(name: str, class_: StreamClass, stream: Stream) -> Ns | None:
-    if class_ == "transient" or stream.history == "off":
-        return None
     kept = HISTORY.get(name) if stream.history is None else stream.history
-    return None if kept is None else Ns(kept)
+    return None if not kept or class_ == "transient" else Ns(kept)
 
 
 def all_specs(config: Config) -> dict[str, Spec]:

@@ -22,6 +22,7 @@ VERDICTS: Mapping[int, tuple[Verdict, str]] = {
     0x99: ("dead", "payload_format_invalid"),
 }
 FAILURE = 0x80
+NOT_AUTHORIZED = 0x87
 ATTEMPTS = 5
 LONGEST_PAUSE = 60 * SECOND
 

@@ -84,6 +84,8 @@ class World:
         self.reading: dict[str, Callable[[], Any]] = {}
         self.ack: Callable[[Published], int | None] = _success
         self.ack_after = 0.0
+        self.commits: list[ef.Commit] = []
+        self.rows: dict[int, Any] = {}
         self._start = clock.now()
         self._up = False
         self._order = itertools.count()
@@ -154,6 +156,21 @@ class World:
     def _reply(self, effect: ef.Reply) -> None:
         self.replies[effect.to] = json.loads(effect.payload)
 
+    def _commit(self, effect: ef.Commit) -> None:
+        number = effect.number
+        self.commits.append(effect)
+        for row in effect.rows:
+            self.rows[row.id] = row
+        for row_id in effect.gone:
+            self.rows.pop(row_id, None)
+        self.later(0, lambda at: ev.Committed(at=at, number=number))
+
+    def _fetch(self, effect: ef.Fetch) -> None:
+        ids = sorted(row_id for row_id in self.rows if effect.after < row_id <= effect.upto)[: effect.limit]
+        rows = tuple(self.rows[row_id] for row_id in ids)
+        after = ids[-1] if len(ids) == effect.limit else effect.upto
+        self.later(0, lambda at: ev.Fetched(at=at, stream=effect.stream, purpose=effect.purpose, rows=rows, after=after))
+
     def _finish(self, effect: ef.Finished) -> None:
         del effect
         self.finished = self.now_s
@@ -169,6 +186,8 @@ class World:
         ef.Remember: _remember,
         ef.SampleHost: _sample,
         ef.Reply: _reply,
+        ef.Commit: _commit,
+        ef.Fetch: _fetch,
         ef.Finished: _finish,
     }
 

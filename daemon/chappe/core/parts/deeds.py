@@ -1,4 +1,4 @@
-"""What rules and jobs do: pulse an output, switch the camera, set a mark. Here on the device, broker or not."""
+"""What rules and jobs do: pulse an output, switch the camera, set a mark, raise an alert. Here on the device, broker or not."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from chappe.core.context import Context
 from chappe.core.effects import Drive
+from chappe.core.parts.alerts import Alerts
 from chappe.core.settings import Deed
 from chappe.core.units import Ns
 
@@ -16,9 +17,13 @@ class Deeds:
     Args:
         context: the engine's.
         camera: switches the camera on or off as a request would.
+
+    Attributes:
+        alerts: what has been raised and is not acknowledged yet.
     """
 
     def __init__(self, context: Context, camera: Callable[[bool], str | None]) -> None:
+        self.alerts = Alerts(context)
         self._context = context
         self._camera = camera
         self._until: dict[str, Ns] = {}
@@ -50,6 +55,8 @@ class Deeds:
             data = {"mark": item.mark, "by": cause, **({"missed": missed} if missed else {})}
             self._context.produce("mark", data)
             self._context.announce("mark", **data)
+        if item.alert:
+            self.alerts.begin(cause.partition(":")[2], item.alert, cause, missed)
 
     def stop(self) -> None:
         """Every output to its safe level."""

@@ -13,6 +13,7 @@ from chappe.core.settings import from_data, to_data
 from chappe.core.units import SECOND, Ns
 
 if TYPE_CHECKING:
+    from chappe.core.parts.keep import Keep
     from chappe.core.parts.wire import Wire
 
 SCHEMA = 1
@@ -30,6 +31,7 @@ class News:
 
     def __init__(self, context: Context, eyes: Eyes) -> None:
         self.wire: Wire
+        self.keep: Keep
         self._context = context
         self._eyes = eyes
         self._due = Ns(context.now + context.config.health.every)
@@ -51,7 +53,10 @@ class News:
         self._host = event
         if self._asked:
             self._asked = False
-            self._context.last.set(self._context.topics.health, to_json(self.health_document()))
+            document = self.health_document()
+            self._context.last.set(self._context.topics.health, to_json(document))
+            if self._context.config.metrics.file:
+                self._context.announce("health", **document)
 
     def info(self) -> None:
         """Publish ``info`` if it changed."""
@@ -108,6 +113,7 @@ class News:
             "temp_c": self._host.temp_c,
             "rss": self._host.rss,
             "bytes_written": self._host.bytes_written,
+            "disk": {"free": round(self.keep.disk_free, 4), "store_bytes": self.keep.store_bytes},
             "clock": {"synced": context.clock.synced},
             "link": {
                 "status": self.wire.status,

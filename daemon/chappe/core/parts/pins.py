@@ -21,7 +21,7 @@ class Pins:
 
     Args:
         context: the engine's.
-        deeds: rules on presses.
+        deeds: rules on presses, and the alerts that a press acknowledges.
         toggle_camera: the owner's hand on the camera.
     """
 
@@ -85,7 +85,8 @@ class Pins:
 
     def _act(self, name: str, press: Press) -> None:
         if press is Press.SHORT:
-            self.identify(SHORT_IDENTIFY_FOR)
+            if not self._deeds.alerts.acknowledge(f"button:{name}"):
+                self.identify(SHORT_IDENTIFY_FOR)
         elif press is Press.DOUBLE:
             self._context.produce("mark", {"mark": "button", "by": f"button:{name}"})
         elif press is Press.LONG:

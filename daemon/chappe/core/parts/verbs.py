@@ -6,9 +6,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from chappe.core.context import Context
+from chappe.core.parts.archive import Archive
 from chappe.core.parts.eyes import Eyes
 from chappe.core.parts.news import News
 from chappe.core.parts.pins import IDENTIFY_FOR, Pins
+from chappe.core.parts.queue import queue_verbs
 from chappe.core.requests import Handler, field
 from chappe.core.settings import to_data
 from chappe.core.units import SECOND, Ns
@@ -20,7 +22,7 @@ REFUSALS: Mapping[str, str] = {
 }
 
 
-def verbs(context: Context, pins: Pins, eyes: Eyes, news: News) -> Mapping[str, Handler]:
+def verbs(context: Context, pins: Pins, eyes: Eyes, news: News, archive: Archive) -> Mapping[str, Handler]:
     """Every verb and what it does."""
 
     def identify(body: Mapping[str, Any], now: Ns) -> Any:
@@ -42,6 +44,8 @@ def verbs(context: Context, pins: Pins, eyes: Eyes, news: News) -> Mapping[str, 
         "config-get": _tell(lambda: to_data(context.config)),
         "identify": identify,
         "camera": camera,
+        **archive.verbs(),
+        **queue_verbs(context),
     }
 
 

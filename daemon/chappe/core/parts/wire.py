@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 from chappe.core.context import Context
-from chappe.core.effects import Disconnect, Drive, Finished, Publish, Reply
+from chappe.core.effects import Acknowledge, Disconnect, Drive, Effect, Finished, Reconnect, Reply
 from chappe.core.envelope import to_json
-from chappe.core.events import Acked, Arrived, Asked, LinkDown, LinkUp
+from chappe.core.events import Acked, Arrived, Asked, Carried, LinkDown, LinkUp
 from chappe.core.indicators import State
 from chappe.core.requests import Requests
+from chappe.core.returns import Refusal
 from chappe.core.units import SECOND, Ns
 
 PATIENCE = SECOND
 """How long a clean stop waits for PUBACKs, and again for that of ``stopped``."""
+
+DUPLICATE_PAUSE = 60 * SECOND
+"""How long a device stays away when another one goes by its name: at once, they would throw each other off for ever."""
 
 # What the status lamp shows for each status of the link.
 LAMPS: Mapping[str, State] = {
@@ -41,6 +46,10 @@ class Wire:
         self.protocol = ""
         self.reconnects = 0
         self.window = 0
+        self.sent = 0
+        self.received = 0
+        self.on_receipt: Callable[[str, bytes], None] = _nobody
+        self._duplicate_until: Ns | None = None
         self._context = context
         self._requests = requests
         self._offline_since: Ns | None = context.now
@@ -60,7 +69,10 @@ class Wire:
         self._offline_since = None
         self.status, self.protocol, self.window = "online", event.protocol, event.window
         self._show()
-        self._context.outbox.link_up()
+        self._context.outbox.link_up(self._context.now)
+        if self._duplicate_until is not None and self._context.now >= self._duplicate_until:
+            self._context.heal("mqtt", "duplicate_id")
+            self._duplicate_until = None
         self._context.last.announce()
         self._context.announce("link", status="online", protocol=event.protocol)
 
@@ -70,7 +82,7 @@ class Wire:
             self._offline_since = self._context.now
         self.status = event.status
         self._show()
-        self._context.outbox.link_down()
+        self._context.outbox.link_down(self._context.now, cut=event.cut)
         self._context.answers.link_down()
         self._context.announce("link", status=event.status, reason=event.reason)
 
@@ -94,32 +106,80 @@ class Wire:
     def acked(self, event: Acked) -> None:
         """Book what the broker has acknowledged."""
         context = self._context
-        for stream, reason in context.outbox.acked(event.items, context.now):
-            context.fault(f"streams.{stream}", reason, "the broker refuses messages of this stream")
+        self._refused(context.outbox.acked(event.items, context.now))
         context.last.acked(event.items)
         context.answers.acked(event.items)
+
+    def _refused(self, refusals: Iterable[Refusal]) -> None:
+        for refusal in refusals:
+            part = f"streams.{refusal.stream}"
+            if refusal.healed:
+                self._context.heal_all(part)
+            else:
+                self._context.fault(part, refusal.code, "the broker refuses messages of this stream")
+
+    def expire(self) -> None:
+        """Let time act on what waits for the broker."""
+        self._refused(self._context.outbox.expire(self._context.now))
+        for asked, payload in self._requests.expire(self._context.now):
+            self.answer(asked, payload)
 
     # ── requests ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def asked(self, event: Asked) -> None:
-        """Answer a request where the asker listens."""
-        context = self._context
+        """Take in a request: answered at once, or when its answer is known."""
         payload = self._requests.handle(event)
-        if event.via == "socket":
-            context.emit(Reply(to=event.reply_to, payload=payload))
+        if event.receipt:
+            self._context.emit(Acknowledge(receipts=(event.receipt,)))
+        if payload is not None:
+            self.answer(event, payload)
+
+    def answer(self, asked: Asked, payload: bytes) -> None:
+        """Tell whoever asked, where they listen."""
+        context = self._context
+        if asked.via == "socket":
+            context.emit(Reply(to=asked.reply_to, payload=payload))
             return
-        topic = event.reply_to if _publishable(event.reply_to) else context.topics.res(event.verb)
-        context.answers.add(topic, payload, event.correlation, context.now)
+        topic = asked.reply_to if _publishable(asked.reply_to) else context.topics.res(asked.verb)
+        context.answers.add(topic, payload, asked.correlation, context.now)
+
+    def fulfil(self, ticket: int, outcome: Any) -> None:
+        """What a request waits for has come."""
+        found = self._requests.fulfil(ticket, outcome)
+        if found is not None:
+            self.answer(*found)
 
     def arrived(self, event: Arrived) -> None:
-        """Some other message. Our own retained ``state`` comes back: a will of an earlier connection must not stand."""
-        context = self._context
-        own = event.topic == context.topics.state
-        if own and not context.stopping and event.body != context.last.get(event.topic) and self._is_ours(event.body):
-            context.last.announce_topic(event.topic)
+        """Some other message: our own state, a receipt, or a message of our own that comes back."""
+        incoming = self._context.topics.incoming(event.topic)
+        if incoming is None:
+            self._context.outbox.returns.echoed(event.topic, event.body, self._context.now)
+        elif incoming.kind == "state":
+            self._own_state(event)
+        elif incoming.kind == "receipt":
+            self.on_receipt(incoming.name, event.body)
 
-    def _is_ours(self, body: bytes) -> bool:
-        return self._context.started.boot.encode() in body
+    def _own_state(self, event: Arrived) -> None:
+        """A will of an earlier connection must not stand; and of another device under our name the owner must hear."""
+        context = self._context
+        if context.stopping or event.body == context.last.get(event.topic):
+            return
+        if context.started.boot.encode() in event.body:
+            context.last.announce_topic(event.topic)
+        elif not event.retained and b'"online"' in event.body:
+            self._duplicate()
+
+    def _duplicate(self) -> None:
+        self._context.fault(
+            "mqtt", "duplicate_id", f"another device calls itself {self._context.config.device.id!r}; waiting 60 s"
+        )
+        self._context.emit(Reconnect(after=Ns(DUPLICATE_PAUSE)))
+        self._duplicate_until = Ns(self._context.now + DUPLICATE_PAUSE)
+
+    def carried(self, event: Carried) -> None:
+        """So much went over the link."""
+        self.sent += event.sent
+        self.received += event.received
 
     @property
     def refused(self) -> int:
@@ -131,24 +191,21 @@ class Wire:
     def pump(self) -> None:
         """Hand the socket what it has room for: last values, answers, then streams by priority."""
         context = self._context
-        if self.status != "online" or self._goodbye or not self._anything():
+        last, answers, outbox = context.last, context.answers, context.outbox
+        look = outbox.stock.worth_a_look
+        if not (look or last.waiting or answers.waiting) or self.status != "online" or self._goodbye:
             return
-        room = self.window - context.last.flying - context.answers.flying - context.outbox.flying
-        for take in (context.last.take, self._answers, self._rows):
-            if room > 0:
-                batch = take(room)
-                context.effects.extend(batch)
-                room -= len(batch)
+        room = self.window - last.flying - answers.flying - outbox.flying
+        if last.waiting and room > 0:
+            room -= self._send(last.take(room))
+        if answers.waiting and room > 0:
+            room -= self._send(answers.take(context.now, room))
+        if look and room > 0:
+            self._send(outbox.take(context.now, room))
 
-    def _anything(self) -> bool:
-        context = self._context
-        return context.outbox.worth_a_look or context.last.waiting or context.answers.waiting
-
-    def _answers(self, room: int) -> list[Publish]:
-        return self._context.answers.take(self._context.now, room)
-
-    def _rows(self, room: int) -> list[Publish]:
-        return self._context.outbox.take(self._context.now, room)
+    def _send(self, batch: Sequence[Effect]) -> int:
+        self._context.effects += batch
+        return len(batch)
 
     # ── stop ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -158,7 +215,10 @@ class Wire:
         self._deadline = Ns(self._context.now + PATIENCE)
 
     def due(self) -> Ns | None:
-        return self._deadline
+        waiting = self._requests.due()
+        return (
+            waiting if self._deadline is None else min(self._deadline, self._deadline if waiting is None else waiting)
+        )
 
     def progress(self) -> None:
         """Move a clean stop on: streams, then ``stopped``, then goodbye."""
@@ -182,7 +242,9 @@ class Wire:
 
     def _finish(self) -> None:
         self._deadline = None
-        self._context.announce("state", status="stopped", undelivered=self._context.outbox.abandon())
+        outbox = self._context.outbox
+        self._context.emit(outbox.last_commit(self._context.now))
+        self._context.announce("state", status="stopped", undelivered=outbox.depth(self._context.now).depth)
         if self._context.config.indicators.status is not None:
             self._context.emit(Drive(pin="status", level=0.0))  # safe to unplug
         self._context.emit(Finished(code=0))
@@ -194,6 +256,10 @@ class Wire:
             return to_json(state)
         last = {name: lane.seq for name, lane in self._context.outbox.lanes.items() if lane.seq}
         return to_json({**state, "last": last})
+
+
+def _nobody(stream: str, body: bytes) -> None:
+    del stream, body
 
 
 def _publishable(topic: str) -> bool:

@@ -1,9 +1,13 @@
-"""paho-mqtt, used as a codec: bytes of a socket in, notes of what they said out. The only room that knows paho's names."""
+"""paho-mqtt, used as a codec for all packets but PUBLISH and PUBACK on the way out: bytes of a socket in, notes of what they said out.
+
+The only room that knows paho's names.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from paho.mqtt.client import Client, MQTTMessage
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
@@ -12,8 +16,8 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
-from chappe.core.effects import Publish
-from chappe.core.units import as_seconds
+from chappe.core.topics import Subscription
+from chappe.core.units import Ns, as_seconds, seconds
 from chappe.edge.mqtt.terms import Credentials, Identity, Version
 from chappe.edge.mqtt.wire import Wire
 
@@ -36,21 +40,12 @@ class _Paho(Client):
             clean_session=None if version == "5" else False,
             protocol=MQTTProtocolVersion.MQTTv5 if version == "5" else MQTTProtocolVersion.MQTTv311,
             reconnect_on_failure=False,
+            manual_ack=True,
         )
         self._wire = wire
 
     def _create_socket(self) -> Wire:
         return self._wire
-
-
-class _Packed:
-    """Properties that are bytes already; all that paho asks of properties when publishing is `pack`."""
-
-    def __init__(self, block: bytes) -> None:
-        self._block = block
-
-    def pack(self) -> bytes:
-        return self._block
 
 
 @dataclass(frozen=True)
@@ -62,12 +57,14 @@ class Connack:
         name: its name.
         receive_maximum: how many of our messages may be unacknowledged.
         max_packet: greatest packet it takes, 0 where it named none.
+        keepalive: the keepalive it demands, None where it leaves that to us.
     """
 
     code: int
     name: str
     receive_maximum: int = _RECEIVE_MAXIMUM_ABSENT
     max_packet: int = 0
+    keepalive: Ns | None = None
 
 
 class Codec:
@@ -79,32 +76,32 @@ class Codec:
 
     Attributes:
         connack: once it has come.
-        suback: its reason codes, once it has come.
-        published: (packet identifier, reason code) of each PUBACK, and of each QoS 0 message the socket took late.
-        messages: what came in.
+        suback: the reason codes of the first SUBACK, once it has come.
+        refused: filters of later SUBSCRIBEs that the broker would not grant.
+        messages: what came in, none of it acknowledged.
         farewell: why it is over, where paho or the broker says so.
+        dismissed: whether it was the broker.
     """
 
     def __init__(self, wire: Wire, version: Version, client_id: str) -> None:
         self.connack: Connack | None = None
         self.suback: tuple[int, ...] | None = None
-        self.published: list[tuple[int, int]] = []
+        self.refused: list[str] = []
         self.messages: list[MQTTMessage] = []
         self.farewell = ""
+        self.dismissed = False
         self._version = version
+        self._asked: dict[int | None, str] = {}
         self._client = _Paho(wire, client_id, version)
 
     def open(self, settings: Mqtt, identity: Identity, credentials: Credentials) -> None:
         """Write the CONNECT."""
         client = self._client
-        # Its own count of inflight messages costs a scan of all of them at every PUBACK; the window is kept by `Flight`.
-        client.max_inflight_messages_set(0)
         client.will_set(identity.will_topic, identity.will_payload, qos=1, retain=True)
         if credentials.username or credentials.password is not None:
             client.username_pw_set(credentials.username, credentials.password)
         client.on_connect = self._on_connect
         client.on_subscribe = self._on_subscribe
-        client.on_publish = self._on_publish
         client.on_message = self._on_message
         client.on_disconnect = self._on_disconnect
         keepalive = max(1, round(as_seconds(settings.keepalive)))
@@ -113,80 +110,65 @@ class Codec:
         else:
             client.connect(settings.host, settings.port, keepalive)
 
-    def subscribe(self, identity: Identity) -> None:
-        """Write one SUBSCRIBE for all filters."""
-        wanted: list[Any] = [(each.filter, each.qos) for each in identity.subscriptions]
+    def subscribe(self, subscriptions: Sequence[Subscription]) -> None:
+        """Write one SUBSCRIBE for all of these; the answer becomes `suback`."""
+        wanted: list[Any] = [(each.filter, each.qos) for each in subscriptions]
         if self._version == "5":
             wanted = [
                 (each.filter, SubscribeOptions(each.qos, False, each.retain_as_published, each.retain_handling))
-                for each in identity.subscriptions
+                for each in subscriptions
             ]
         self._client.subscribe(wanted)
 
-    def publish(self, message: Publish, properties: bytes) -> tuple[int, bool] | None:
-        """Write a PUBLISH.
+    def listen(self, text: str) -> None:
+        """Write a SUBSCRIBE for one more filter, with QoS 1; if the broker says no, the filter is among `refused`."""
+        _, mid = self._client.subscribe(text, qos=1)
+        self._asked[mid] = text
 
-        Args:
-            message: its topic must be one that can be published to.
-            properties: the property block on MQTT 5, empty on 3.1.1.
+    def unlisten(self, text: str) -> None:
+        """Write an UNSUBSCRIBE."""
+        self._client.unsubscribe(text)
 
-        Returns:
-            The packet identifier, and whether all of it was taken; None if the connection is gone.
-        """
-        packed = cast("Properties", _Packed(properties)) if properties else None
-        info = self._client.publish(message.topic, message.payload, message.qos, message.retain, packed)
-        if info.rc != MQTTErrorCode.MQTT_ERR_SUCCESS:
-            return None
-        # `is_published` says nothing about a PUBACK's reason code; for QoS 0 it says that the last byte was written.
-        return info.mid, message.qos == 0 and info.is_published()
+    def acknowledge(self, mids: Iterable[int]) -> None:
+        """Write a PUBACK for each of these packet identifiers."""
+        for mid in mids:
+            self._client.ack(mid, 1)
 
     def disconnect(self) -> None:
         """Write a DISCONNECT."""
         self._client.disconnect()
 
-    @property
-    def wants_write(self) -> bool:
-        """Whether packets wait for room in the wire's buffer."""
-        return self._client.want_write()
-
     def read(self) -> None:
-        """Take packets out of the wire's buffer and note what they say."""
+        """Take a packet out of the wire's buffer and note what it says."""
         if self._client.loop_read() == MQTTErrorCode.MQTT_ERR_PROTOCOL and not self.farewell:
             self.farewell = "the broker sent something that is not MQTT"
-
-    def write(self) -> None:
-        """Put waiting packets into the wire's buffer."""
-        if self._client.want_write():
-            self._client.loop_write()
-
-    def keep_alive(self) -> None:
-        """Ping when it is time; closes the wire if a ping was not answered."""
-        self._client.loop_misc()
 
     def _on_connect(
         self, _client: Client, _data: Any, _flags: Any, reason: ReasonCode, given: Properties | None
     ) -> None:
+        keepalive = getattr(given, "ServerKeepAlive", None)
         self.connack = Connack(
             reason.value,
             str(reason),
             getattr(given, "ReceiveMaximum", _RECEIVE_MAXIMUM_ABSENT),
             getattr(given, "MaximumPacketSize", 0),
+            None if keepalive is None else seconds(keepalive),
         )
 
-    def _on_subscribe(self, _client: Client, _data: Any, _mid: int, reasons: list[ReasonCode], _given: Any) -> None:
-        self.suback = tuple(reason.value for reason in reasons)
-
-    def _on_publish(self, _client: Client, _data: Any, mid: int, reason: ReasonCode, _given: Any) -> None:
-        self.published.append((mid, reason.value))
+    def _on_subscribe(self, _client: Client, _data: Any, mid: int, reasons: list[ReasonCode], _given: Any) -> None:
+        wanted = self._asked.pop(mid, None)
+        if wanted is None:
+            self.suback = tuple(reason.value for reason in reasons)
+        elif any(reason.is_failure for reason in reasons):
+            self.refused.append(wanted)
 
     def _on_message(self, _client: Client, _data: Any, message: MQTTMessage) -> None:
-        # paho acknowledges when this returns. Where the acknowledgement has to wait for a commit, create the client with
-        # manual_ack and call `Client.ack(message.mid, message.qos)` when the order to do so comes through the mailbox.
         self.messages.append(message)
 
     def _on_disconnect(self, _client: Client, _data: Any, flags: Any, reason: ReasonCode, _given: Any) -> None:
         if flags.is_disconnect_packet_from_server:
             self.farewell = f"the broker says: {reason}"
+            self.dismissed = True
 
 
 def _wishes(settings: Mqtt) -> Properties:

@@ -13,9 +13,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from chappe.core.units import Ns, as_seconds
-from chappe.edge.host import Clock
+from chappe.edge.host import Clock, clock_synced
+from chappe.edge.mqtt import certificates
+from chappe.edge.mqtt.certificates import Validity
+from chappe.edge.mqtt.fingerprint import fingerprint
 from chappe.edge.mqtt.terms import Credentials, Failure
 from chappe.edge.mqtt.verdicts import HTTP
+from chappe.edge.mqtt.wire import Stream
 from chappe.errors import ChappeError
 
 if TYPE_CHECKING:
@@ -26,20 +30,25 @@ _NO_NETWORK = frozenset(
     {errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN, errno.EHOSTDOWN, errno.EADDRNOTAVAIL, errno.ENONET}
 )
 
+CLOCK_UNSYNCED = "clock not synced"
+_NOT_YET_VALID = 9  # X509_V_ERR_CERT_NOT_YET_VALID of OpenSSL's x509_vfy.h
+
 
 @dataclass(frozen=True)
 class Dialled:
     """A connection on which MQTT may begin.
 
     Attributes:
-        sock: connected, non-blocking, and verified where TLS is on.
+        sock: connected, non-blocking, verified where TLS is on, and a WebSocket where that is wanted.
         credentials: read for this attempt.
         round_trip: what setting up the TCP connection took.
+        certificates: validity of the certificates in use: ``broker``, ``client``, ``ca``.
     """
 
-    sock: socket.socket
+    sock: Stream
     credentials: Credentials = field(repr=False)
     round_trip: Ns
+    certificates: dict[str, Validity] = field(default_factory=dict)
 
 
 class _DialError(ChappeError):
@@ -58,6 +67,9 @@ class Dial:
         password: reads the password; called once, in this thread, as it may be a file.
         clock: times the set-up of the connection.
         done: takes the outcome, in this thread; not called after `cancel`.
+
+    Attributes:
+        secrets: fingerprint of the files with secrets, from shortly before they were used.
     """
 
     def __init__(
@@ -68,6 +80,7 @@ class Dial:
         clock: Clock,
         done: Callable[[Dial, Dialled | Failure], None],
     ) -> None:
+        self.secrets: bytes | None = None
         self._settings = settings
         self._password = password
         self._clock = clock
@@ -114,6 +127,7 @@ class Dial:
                 self._done(self, outcome)
 
     def _attempt(self) -> Dialled:
+        self.secrets = fingerprint(self._settings)
         credentials = self._credentials()
         context = _tls_context(self._settings) if self._settings.tls else None
         begun = self._clock.now()
@@ -123,8 +137,9 @@ class Dial:
             self._secure(context)
         sock = self._sock
         assert sock is not None
+        stream = self._upgrade(sock) if self._settings.transport == "websockets" else sock
         sock.setblocking(False)
-        return Dialled(sock, credentials, round_trip)
+        return Dialled(stream, credentials, round_trip, _certificates(self._settings, sock))
 
     def _credentials(self) -> Credentials:
         try:
@@ -177,6 +192,17 @@ class Dial:
         except (OSError, ValueError) as error:
             raise _DialError(_insecure(error)) from error
 
+    def _upgrade(self, sock: socket.socket) -> Stream:
+        from chappe.edge.mqtt.websocket import upgrade
+
+        try:
+            upgraded = upgrade(sock, self._settings)
+        except OSError as error:
+            raise _DialError(_insecure(error, "the WebSocket handshake")) from error
+        if isinstance(upgraded, Failure):
+            raise _DialError(upgraded)
+        return upgraded
+
 
 def _tls_context(settings: Mqtt) -> ssl.SSLContext:
     """A client context that verifies the chain and the name, from the configured files or the system's authorities."""
@@ -190,6 +216,21 @@ def _tls_context(settings: Mqtt) -> ssl.SSLContext:
             Failure("tls_untrusted", f"the TLS files ({files}) cannot be used: {_plain(error)}")
         ) from error
     return context
+
+
+def _certificates(settings: Mqtt, sock: socket.socket) -> dict[str, Validity]:
+    """What is in use on this connection; one that we cannot make out has been good enough for OpenSSL, and is left out."""
+    found = {}
+    if isinstance(sock, ssl.SSLSocket):
+        with contextlib.suppress(ValueError):
+            found["broker"] = certificates.of_der(sock.getpeercert(binary_form=True) or b"")
+        with contextlib.suppress(ValueError, OSError):
+            if settings.cert_file:
+                found["client"] = certificates.of_ours(settings.cert_file)
+        with contextlib.suppress(ValueError, OSError):
+            if settings.ca_file:
+                found["ca"] = certificates.of_authorities(settings.ca_file)
+    return found
 
 
 def _shake_hands(secured: ssl.SSLSocket, timeout_s: float) -> None:
@@ -220,12 +261,14 @@ def _unreachable(error: OSError | None, address: str) -> Failure:
     return Failure("refused", f"{address} refuses the connection: {_plain(error)}")
 
 
-def _insecure(error: Exception) -> Failure:
+def _insecure(error: Exception, what: str = "the TLS handshake") -> Failure:
     if isinstance(error, ssl.SSLCertVerificationError):
+        if error.verify_code == _NOT_YET_VALID and not clock_synced():
+            return Failure("tls_untrusted", f"the broker's certificate is not yet valid: {CLOCK_UNSYNCED}")
         return Failure("tls_untrusted", f"the broker's certificate is not trusted: {error.verify_message}")
     if isinstance(error, TimeoutError):
-        return Failure("no_network", "no answer to the TLS handshake", "silent")
-    return Failure("refused", f"the TLS handshake failed: {_plain(error)}")
+        return Failure("no_network", f"no answer to {what}", "silent")
+    return Failure("refused", f"{what} failed: {_plain(error)}")
 
 
 def rejects_certificate(error: OSError | None) -> bool:

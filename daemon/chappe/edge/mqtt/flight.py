@@ -1,4 +1,4 @@
-"""What is on its way to the broker: the window, and which packet identifier belongs to which token."""
+"""What is on its way to the broker: the window, the packets, and which packet identifier belongs to which token."""
 
 from __future__ import annotations
 
@@ -8,6 +8,16 @@ from collections.abc import Iterable
 from chappe.core.effects import Publish
 from chappe.core.events import Ack
 from chappe.core.units import Ns
+from chappe.edge.mqtt.packets import publish_packet
+
+FULL = 256 * 1024
+"""No more packets are made while this many bytes wait for the socket."""
+
+FIRST, LAST = 0x1000, 0xFFFF
+"""Our packet identifiers. paho numbers its few SUBSCRIBEs and UNSUBSCRIBEs from 1, and both kinds share one space (MQTT 5 section 2.2.1)."""
+
+TOPIC_NAME_INVALID = 0x90
+PACKET_TOO_LARGE = 0x95
 
 
 class Flight:
@@ -16,16 +26,22 @@ class Flight:
     The core keeps to its credit; that never more than `window` messages with QoS 1 are unacknowledged is still seen to here, since a
     broker ends the connection over one too many (MQTT 5 section 4.9).
 
+    Args:
+        properties: whether packets have a property block (MQTT 5).
+
     Attributes:
         window: most unacknowledged messages with QoS 1.
+        max_packet: greatest packet the broker takes, 0 where it named none.
     """
 
-    def __init__(self, window: int = 0) -> None:
+    def __init__(self, window: int = 0, *, max_packet: int = 0, properties: bool = True) -> None:
         self.window = window
+        self.max_packet = max_packet
+        self._properties = properties
         self._waiting: deque[Publish] = deque()
         self._flying: OrderedDict[int, int] = OrderedDict()
-        self._unsent: dict[int, int] = {}
         self._acks: list[Ack] = []
+        self._mid = LAST
         self._oldest_since: Ns = Ns(0)
 
     @property
@@ -40,45 +56,56 @@ class Flight:
         """These are to be sent, in this order."""
         self._waiting.extend(batch)
 
-    def take(self) -> Publish | None:
-        """The next message that may be sent now."""
-        if not self._waiting or (self._waiting[0].qos and len(self._flying) >= self.window):
-            return None
-        return self._waiting.popleft()
+    def launch(self, out: bytearray, now: Ns) -> None:
+        """Add the packets of all messages that may be sent now to `out`."""
+        waiting, flying = self._waiting, self._flying
+        while waiting and len(out) < FULL:
+            message = waiting[0]
+            if message.qos and len(flying) >= self.window:
+                return
+            waiting.popleft()
+            mid = self._identifier() if message.qos else 0
+            packet = publish_packet(message, mid, properties=self._properties)
+            if not packet:
+                self._judge(message, TOPIC_NAME_INVALID)
+            elif 0 < self.max_packet < len(packet):
+                self._judge(message, PACKET_TOO_LARGE)
+            else:
+                out += packet
+                self._departed(message, mid, now)
 
-    def departed(self, mid: int, whole: bool, message: Publish, now: Ns) -> None:
-        """The message left under the packet identifier `mid`.
+    def _departed(self, message: Publish, mid: int, now: Ns) -> None:
+        if not mid:
+            self._judge(message, 0)
+            return
+        if not self._flying:
+            self._oldest_since = now
+        self._flying[mid] = message.token
 
-        Args:
-            mid: packet identifier.
-            whole: QoS 0 only: nothing of it waits for a socket that is full, so that it is done with.
-            message: the message.
-            now: when.
-        """
-        if message.qos:
-            if not self._flying:
-                self._oldest_since = now
-            self._flying[mid] = message.token
-        elif whole:
-            self.judged(message.token)
-        else:
-            self._unsent[mid] = message.token
+    def _identifier(self) -> int:
+        """The next packet identifier that is free: one may be held up while the others go round."""
+        mid = self._mid
+        while True:
+            mid = mid + 1 if mid < LAST else FIRST
+            if mid not in self._flying:
+                self._mid = mid
+                return mid
 
-    def arrived(self, mid: int, code: int, now: Ns) -> None:
-        """The PUBACK for `mid` came with `code`, or the socket took a message with QoS 0."""
-        if mid in self._flying:
-            if mid == next(iter(self._flying)):
-                self._oldest_since = now
-            self.judged(self._flying.pop(mid), code)
-        elif mid in self._unsent:
-            self.judged(self._unsent.pop(mid), code)
+    def _judge(self, message: Publish, code: int) -> None:
+        self._acks.append(Ack(message.token, code))
 
-    def judged(self, token: int, code: int = 0) -> None:
-        """The message with `token` is done with."""
-        self._acks.append(Ack(token, code))
+    def landed(self, acks: Iterable[tuple[int, int]], now: Ns) -> None:
+        """These PUBACKs came, each a packet identifier and a reason code."""
+        flying, judged = self._flying, self._acks
+        oldest = next(iter(flying), None)
+        for mid, code in acks:
+            token = flying.pop(mid, None)
+            if token is not None:
+                judged.append(Ack(token, code))
+        if oldest not in flying:
+            self._oldest_since = now
 
     def collect(self) -> tuple[Ack, ...]:
         """All judgements since the last call."""
-        acks = tuple(self._acks)
-        self._acks.clear()
+        acks, self._acks = tuple(self._acks), []
         return acks

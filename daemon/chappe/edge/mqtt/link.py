@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from chappe.core.effects import Publish
+from chappe.core.effects import Acknowledge, Disconnect, Effect, Listen, Publish, Reconnect, Unlisten
 from chappe.core.events import Event
 from chappe.core.topics import Subscription
 from chappe.core.units import Ns, as_seconds, seconds
@@ -27,7 +27,10 @@ class MqttLink:
     """One link to one broker: connects, subscribes, publishes, and comes back for ever.
 
     Events it posts: `LinkUp` when connected and subscribed to everything; `LinkDown` when that ends, and when the reason for being
-    offline changes; `Acked` for the PUBACKs of one pass over the socket; `Asked` for requests and `Arrived` for all else that comes in.
+    offline changes; `Acked` for the PUBACKs of one pass over the socket; `Asked` for requests and `Arrived` for all else that comes in;
+    `Carried` for the bytes of all that, about once a second.
+
+    The broker keeps a request until `Acknowledge` names its receipt, and sends it again on the next connection if none does.
 
     What is published while offline is silently not sent, and what is unacknowledged when the link dies is forgotten: the core offers
     it again after the next `LinkUp`. So a token may be acknowledged twice, or after its second offer only.
@@ -91,22 +94,51 @@ class MqttLink:
 
     def open(self) -> None:
         """Start the mqtt thread, which starts to connect; returns at once."""
+        from chappe.edge.mqtt.caller import Caller
+        from chappe.edge.mqtt.herald import Herald
+        from chappe.edge.mqtt.mailbox import Answer, Mailbox
+        from chappe.edge.mqtt.meter import Meter
         from chappe.edge.mqtt.pump import Pump
 
+        mailbox = Mailbox()
+        caller = Caller(
+            self._settings,
+            clock=self._clock,
+            password=self._password,
+            jitter=self._jitter,
+            done=lambda dial, outcome: mailbox.put(Answer(dial, outcome)),
+        )
         pump = Pump(
             self._settings,
             self._identity,
             clock=self._clock,
-            post=self._post,
-            post_many=self._post_many,
-            password=self._password,
-            jitter=self._jitter,
+            mailbox=mailbox,
+            caller=caller,
+            herald=Herald(self._post_many, Meter(self.counters)),
             counters=self.counters,
         )
         pump.open()
         self._pump = pump
         self._worker = Worker("mqtt", pump.step, clock=self._clock, post=self._post, reset=pump.reset)
         self._worker.start()
+
+    def handle(self, effects: Sequence[Effect]) -> None:
+        """Do these in order: `Publish`, `Listen`, `Unlisten`, `Acknowledge`, `Reconnect`, `Disconnect`; never blocks, never fails."""
+        batch: list[Publish] = []
+        for effect in effects:
+            if type(effect) is Publish:
+                batch.append(effect)
+                continue
+            self.publish(batch)
+            batch = []
+            self._obey(effect)
+        self.publish(batch)
+
+    def _obey(self, effect: Effect) -> None:
+        if isinstance(effect, Disconnect):
+            self.disconnect()
+        elif self._pump is not None and isinstance(effect, Listen | Unlisten | Acknowledge | Reconnect):
+            self._pump.mailbox.put(effect)
 
     def publish(self, batch: list[Publish]) -> None:
         """Hand over messages in order, in one piece; never blocks, never fails."""
@@ -122,6 +154,17 @@ class MqttLink:
             from chappe.edge.mqtt.mailbox import Goodbye
 
             self._pump.mailbox.put(Goodbye())
+
+    def secrets_changed(self) -> bool:
+        """Whether a file with a password, key or certificate holds something else now than what the newest attempt to connect used.
+
+        A file that cannot be read, as it is just being replaced, is no reason to give up a connection that works.
+        """
+        from chappe.edge.mqtt.fingerprint import fingerprint
+
+        used = self._pump.caller.secrets if self._pump is not None else None
+        present = fingerprint(self._settings)
+        return None not in (used, present) and used != present
 
     def close(self, timeout_s: float = 2.0) -> None:
         """End the thread and let go of the socket; idempotent.

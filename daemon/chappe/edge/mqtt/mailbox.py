@@ -1,4 +1,4 @@
-"""The way into the mqtt thread: orders from any thread, and a pipe that wakes its selector."""
+"""The way into the mqtt thread: orders from any thread, and a pipe that wakes it while it waits."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from chappe.core.effects import Publish
+from chappe.core.effects import Acknowledge, Listen, Publish, Reconnect, Unlisten
 from chappe.edge.mqtt.dial import Dial, Dialled
 from chappe.edge.mqtt.terms import Failure
 
@@ -29,15 +29,19 @@ class Answer:
     outcome: Dialled | Failure
 
 
-Order = list[Publish] | Goodbye | Close | Answer
+Order = list[Publish] | Listen | Unlisten | Acknowledge | Reconnect | Goodbye | Close | Answer
 
 
 class Mailbox:
-    """Orders in the order they were put, and a file descriptor that becomes readable when there are some."""
+    """Orders in the order they were put, and a file descriptor that becomes readable when its reader should wake.
+
+    The reader says when it lies down to wait, and only then is it worth a system call to wake it: while it is at work it looks by itself
+    before it waits again.
+    """
 
     def __init__(self) -> None:
         self._orders: deque[Order] = deque()
-        self._signalled = False
+        self._asleep = False
         self._reading = -1
         self._writing = -1
 
@@ -59,20 +63,25 @@ class Mailbox:
         return self._reading
 
     def put(self, order: Order) -> None:
-        """Put an order; never blocks, and wakes the reader once for all that is put before it looks."""
+        """Put an order; never blocks."""
         self._orders.append(order)
-        if not self._signalled:
-            self._signalled = True
+        if self._asleep:
+            self._asleep = False
             with contextlib.suppress(BlockingIOError):
                 os.write(self._writing, b"!")
 
+    def lie_down(self) -> bool:
+        """To be called by the reader before it waits: whether it may, as there are no orders."""
+        # In this order: an order that is put after the second line finds the reader asleep.
+        self._asleep = True
+        return not self._orders
+
     def hush(self) -> None:
-        """Empty the pipe."""
+        """The reader is up; empty the pipe."""
         with contextlib.suppress(BlockingIOError):
             os.read(self._reading, 4096)
 
     def __iter__(self) -> Iterator[Order]:
-        # The flag falls first: whoever puts an order after the last one was taken writes to the pipe again.
-        self._signalled = False
+        self._asleep = False
         while self._orders:
             yield self._orders.popleft()

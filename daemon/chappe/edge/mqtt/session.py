@@ -1,23 +1,27 @@
 """One connection: its phases and deadlines, its window, and the way from PUBACKs back to tokens.
 
-paho never holds more than one window, it never reconnects, and its client dies with the connection: what it would resend is the core's
-to offer again (paho would resend even to a broker that kept no session, with DUP set).
+It never holds more than one window, it never reconnects, and it dies with the connection: what is unacknowledged then is the core's to
+offer again (paho would resend it even to a broker that kept no session, with DUP set).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Literal
 
-from chappe.core.effects import Publish
+from chappe.core.effects import Acknowledge, Listen, Publish, Unlisten
 from chappe.core.events import Acked, Event, LinkUp
 from chappe.core.units import SECOND, Ns, as_seconds
 from chappe.edge.mqtt import verdicts
-from chappe.edge.mqtt.codec import Codec, Connack
+from chappe.edge.mqtt.codec import Codec
 from chappe.edge.mqtt.dial import rejects_certificate
 from chappe.edge.mqtt.flight import Flight
-from chappe.edge.mqtt.incoming import to_event
-from chappe.edge.mqtt.terms import Credentials, Failure, Identity, Version, publish_properties, publish_size
+from chappe.edge.mqtt.handshake import Handshake
+from chappe.edge.mqtt.incoming import to_events
+from chappe.edge.mqtt.packets import PINGREQ
+from chappe.edge.mqtt.pulse import Pulse
+from chappe.edge.mqtt.receipts import Receipts
+from chappe.edge.mqtt.terms import Credentials, Failure, Identity, Version
 from chappe.edge.mqtt.wire import Wire
 
 if TYPE_CHECKING:
@@ -25,16 +29,12 @@ if TYPE_CHECKING:
 
 GOODBYE_WITHIN = SECOND
 
-FAILURE = 0x80
-TOPIC_NAME_INVALID = 0x90
-PACKET_TOO_LARGE = 0x95
-
 
 class Session:
     """One connection to the broker, from CONNECT to its end; owned by the mqtt thread.
 
-    A pass is `read` (if there is something), `publish` (if there is something), `tick`, `drain`; then `end` says whether it is over.
-    Whatever is unacknowledged then is forgotten here, as the core offers it again after the next `LinkUp`.
+    A pass is `read` (if there is something), `publish` and `obey` (if there is something), `tick`, `drain`; then `end` says whether it is
+    over. Whatever is unacknowledged then is forgotten here, as the core offers it again after the next `LinkUp`.
 
     Args:
         wire: connected and empty.
@@ -42,106 +42,122 @@ class Session:
         settings: keepalive, window, stall and session expiry.
         identity: client id, subscriptions, will.
         patience: how long the broker may take for the CONNACK.
+        receipts: draws the numbers of requests that wait for their `Acknowledge`.
+        certificates: when which certificate ends, for `LinkUp`.
 
     Attributes:
-        phase: ``connecting`` until the CONNACK, ``subscribing`` until the SUBACK, ``ready``, ``leaving``.
-        refused: filters that the broker would not grant.
         end: why it ended, once it has.
     """
 
-    def __init__(self, wire: Wire, version: Version, *, settings: Mqtt, identity: Identity, patience: Ns) -> None:
+    def __init__(
+        self,
+        wire: Wire,
+        version: Version,
+        *,
+        settings: Mqtt,
+        identity: Identity,
+        patience: Ns,
+        receipts: Iterator[int],
+        certificates: Mapping[str, int],
+    ) -> None:
         self.wire = wire
         self.version: Version = version
-        self.phase: Literal["connecting", "subscribing", "ready", "leaving"] = "connecting"
-        self.refused: tuple[str, ...] = ()
         self.end: Failure | None = None
         self._settings = settings
         self._identity = identity
-        self._patience = patience
-        self._deadline: Ns = Ns(0)
-        self._max_packet = 0
-        self._flight = Flight()
         self._codec = Codec(wire, version, identity.client_id)
+        self._handshake = Handshake(
+            self._codec, version, settings=settings, identity=identity, patience=patience, certificates=certificates
+        )
+        self._flight = Flight(properties=version == "5")
+        self._receipts = Receipts(receipts)
+        self._pulse = Pulse(Ns(0), Ns(0))
+        self._leaving_until: Ns | None = None
         self._up: LinkUp | None = None
+
+    @property
+    def phase(self) -> Literal["connecting", "subscribing", "ready", "leaving"]:
+        """``connecting`` until the CONNACK, ``subscribing`` until the SUBACK, ``ready``, ``leaving``."""
+        return self._handshake.phase if self._leaving_until is None else "leaving"
 
     # ── its life ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def open(self, credentials: Credentials, now: Ns) -> None:
         """Send the CONNECT."""
-        self._deadline = Ns(now + self._patience)
-        self._codec.open(self._settings, self._identity, credentials)
+        self._handshake.open(credentials, now)
         self.wire.flush()
-
-    def _connected(self, connack: Connack, now: Ns) -> None:
-        if connack.code >= FAILURE:
-            self._fail(verdicts.refusal(connack.code, connack.name))
-            return
-        self.phase = "subscribing"
-        self._deadline = Ns(now + self._settings.connect_timeout)
-        self._flight.window = min(self._settings.window, connack.receive_maximum)
-        self._max_packet = connack.max_packet
-        if self._identity.subscriptions:
-            self._codec.subscribe(self._identity)
-        else:
-            self._codec.suback = ()
-
-    def _subscribed(self, codes: Sequence[int], now: Ns) -> None:
-        self.phase = "ready"
-        answers = zip(self._identity.subscriptions, codes, strict=False)
-        self.refused = tuple(wanted.filter for wanted, code in answers if code >= FAILURE)
-        self._up = LinkUp(at=now, protocol=self.version, window=self._flight.window, max_packet=self._max_packet)
 
     def leave(self, now: Ns) -> None:
         """Say DISCONNECT once all handed over is written, so that no will is published; then wait for the broker to hang up."""
-        self.phase = "leaving"
-        self._deadline = Ns(now + GOODBYE_WITHIN)
-        self._write()
+        if self._leaving_until is None:
+            self._leaving_until = Ns(now + GOODBYE_WITHIN)
+            self._write(now)
 
     # ── a pass ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
     @property
-    def wants_write(self) -> bool:
-        """Whether there is more to write than the socket took."""
-        return self.wire.unsent or self._codec.wants_write
-
-    @property
     def next_due(self) -> Ns | None:
-        """When `tick` has a deadline to look at; keepalive wants it once a second besides."""
-        if self.phase != "ready":
-            return self._deadline
-        since = self._flight.oldest_since
-        return None if since is None else Ns(since + self._settings.ack_stall)
+        """When `tick` has a deadline to look at."""
+        if self._leaving_until is not None:
+            return self._leaving_until
+        if self._handshake.phase != "ready":
+            return self._handshake.deadline
+        since, ping = self._flight.oldest_since, self._pulse.due
+        if since is None:
+            return ping
+        stall = Ns(since + self._settings.ack_stall)
+        return stall if ping is None else min(stall, ping)
 
     def read(self, now: Ns) -> None:
         """The socket has something to say."""
-        self.wire.fill()
+        if self.wire.fill():
+            self._pulse.heard(now)
         self._take_in(now)
 
     def _take_in(self, now: Ns) -> None:
         if self._codec.connack is None and self.wire.head:
             self._fail(verdicts.stranger(self.wire.head))
-        while self.wire.unread and not self.wire.closed and self.end is None:
+        while not self.wire.closed and self.end is None:
+            acks = self.wire.pubacks()
+            if acks:
+                self._flight.landed(acks, now)
+            if not self.wire.unread:
+                break
             self._codec.read()
-        if self.phase == "connecting" and self._codec.connack is not None:
-            self._connected(self._codec.connack, now)
-        if self.phase == "subscribing" and self._codec.suback is not None:
-            self._subscribed(self._codec.suback, now)
+        if self._handshake.phase != "ready" and self._leaving_until is None:
+            self._shake_hands(now)
 
-    def publish(self, batch: Sequence[Publish], now: Ns) -> None:
+    def _shake_hands(self, now: Ns) -> None:
+        match self._handshake.advance(now):
+            case LinkUp() as up:
+                self._up = up
+                self._flight.window, self._flight.max_packet = up.window, up.max_packet
+                self._pulse = Pulse(self._handshake.keepalive, now)
+            case failure:
+                self._fail(failure)
+
+    def publish(self, batch: Iterable[Publish], now: Ns) -> None:
         """Send these, as far as the window allows; the rest as PUBACKs come in."""
         self._flight.offer(batch)
         self._send(now)
 
+    def obey(self, effect: Listen | Unlisten | Acknowledge) -> None:
+        """Do this on the running connection; what was meant for one that has gone is passed over."""
+        if isinstance(effect, Acknowledge):
+            self._receipts.settle(effect.receipts)
+        elif self.phase == "ready" and isinstance(effect, Listen):
+            self._codec.listen(effect.filter)
+        elif self.phase == "ready":
+            self._codec.unlisten(effect.filter)
+
     def tick(self, now: Ns) -> None:
-        """Look at the deadlines (handshake, keepalive, PUBACKs, goodbye) and whether the connection is still there."""
+        """Look at the deadlines (handshake, PUBACKs, pings, goodbye) and whether the connection is still there."""
         if self.wire.unread:
             self._take_in(now)
         due = self.next_due
         if due is not None and now >= due:
-            self._fail(self._overdue())
-        if self.phase == "ready" and self.end is None:
-            self._codec.keep_alive()
-        if self.wire.ended or (self.wire.closed and self.phase != "leaving"):
+            self._fail(self._overdue(now))
+        if self.wire.ended or (self.wire.closed and self._leaving_until is None):
             self._fail(self._verdict())
 
     def drain(self, now: Ns) -> list[Event]:
@@ -151,80 +167,66 @@ class Session:
         if self._up is not None:
             events.append(self._up)
             self._up = None
-        for mid, code in codec.published:
-            self._flight.arrived(mid, code, now)
-        codec.published.clear()
-        self._send(now)
-        self._write()
+        if codec.messages:
+            events += to_events(codec.messages, self._identity.request_prefix, self._receipts, now)
+            codec.messages.clear()
+        codec.acknowledge(self._receipts.due())
+        self._write(now)
         acks = self._flight.collect()
         if acks:
             events.append(Acked(at=now, items=acks))
-        arrivals = (to_event(message, self._identity.request_prefix, now) for message in codec.messages)
-        events.extend(event for event in arrivals if event is not None)
-        codec.messages.clear()
         return events
+
+    def refusals(self) -> tuple[str, ...]:
+        """Filters that the broker would not grant, since the last call."""
+        refused = tuple(self._codec.refused)
+        self._codec.refused.clear()
+        return refused
 
     # ── writing ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _write(self) -> None:
-        self._codec.write()
-        self.wire.flush()
-        if self.phase == "leaving" and not self.wants_write and not self.wire.closed:
+    def _write(self, now: Ns) -> None:
+        self._send(now)
+        while self.wire.unsent and self.wire.flush():
+            self._pulse.spoke(now)
+            self._send(now)
+        if self._leaving_until is not None and not self.wire.unsent and not self.wire.closed:
             self._codec.disconnect()
             self.wire.flush()
             self.wire.finish()
 
     def _send(self, now: Ns) -> None:
-        if self.phase != "ready":
-            return
-        while (message := self._flight.take()) is not None:
-            self._hand_over(message, now)
-
-    def _hand_over(self, message: Publish, now: Ns) -> None:
-        topic = message.topic.encode()
-        # The topic of an answer is its asker's choice: one that cannot be published to is refused as a broker would refuse it.
-        if not topic or b"+" in topic or b"#" in topic or len(topic) > 0xFFFF:
-            self._flight.judged(message.token, TOPIC_NAME_INVALID)
-            return
-        properties = publish_properties(message.expiry_s, message.correlation) if self.version == "5" else b""
-        if 0 < self._max_packet < publish_size(topic, message.payload, message.qos, properties):
-            self._flight.judged(message.token, PACKET_TOO_LARGE)
-            return
-        handed = self._codec.publish(message, properties)
-        if handed is not None:
-            self._flight.departed(*handed, message, now)
+        if self._handshake.phase == "ready" and not self.wire.closed:
+            self._flight.launch(self.wire.out, now)
 
     # ── its end ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _fail(self, failure: Failure | None) -> None:
         self.end = self.end or failure
 
-    def _overdue(self) -> Failure:
-        match self.phase:
-            case "leaving":
-                return Failure("off", "disconnected")
-            case "ready":
-                return Failure("lost", f"no PUBACK for {as_seconds(self._settings.ack_stall):g} s")
-            case "subscribing":
-                return Failure("refused", "the broker did not answer the SUBSCRIBE in time")
-            case "connecting":
-                return Failure("refused", "the broker did not answer the CONNECT in time", "silent")
+    def _overdue(self, now: Ns) -> Failure | None:
+        if self.phase != "ready":
+            return verdicts.OVERDUE[self.phase]
+        since = self._flight.oldest_since
+        if since is not None and now >= since + self._settings.ack_stall:
+            return Failure("lost", f"no PUBACK for {as_seconds(self._settings.ack_stall):g} s")
+        if not self._pulse.ping(now):
+            return Failure("lost", "the broker does not answer pings")
+        self.wire.send(PINGREQ)
+        return None
 
     def _verdict(self) -> Failure:
+        codec, wire = self._codec, self.wire
+        words = verdicts.last_words(codec.farewell, wire.error)
         match self.phase:
             case "leaving":
-                return Failure("off", "disconnected")
+                return verdicts.OVERDUE["leaving"]
             case "ready":
-                return Failure("lost", self._last_words())
+                return Failure(
+                    "lost", words, cut=codec.dismissed or (wire.ended and not verdicts.is_silence(wire.error))
+                )
             case "subscribing":
-                return Failure("refused", f"the connection ended before the SUBACK: {self._last_words()}")
-        if rejects_certificate(self.wire.error):
-            return Failure("auth_failed", f"the broker refuses our certificate: {self._last_words()}")
-        return verdicts.unanswered(self.wire.head, self.version, self._last_words())
-
-    def _last_words(self) -> str:
-        if self._codec.farewell:
-            return self._codec.farewell
-        if self.wire.error is not None:
-            return self.wire.error.strerror or str(self.wire.error)
-        return "the broker closed the connection" if self.wire.ended else "the broker does not answer pings"
+                return Failure("refused", f"the connection ended before the SUBACK: {words}")
+        if rejects_certificate(wire.error):
+            return Failure("auth_failed", f"the broker refuses our certificate: {words}")
+        return verdicts.unanswered(wire.head, self.version, words)

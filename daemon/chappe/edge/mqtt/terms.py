@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import base64
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Literal
 
 from chappe.core.events import LinkStatus
@@ -15,10 +13,6 @@ Version = Literal["5", "3.1.1"]
 Outcome = Literal["unsupported", "closed", "silent", "other"]
 """How an attempt failed, as far as the choice of the protocol version cares: the broker named the version (CONNACK 0x01 or 0x84),
 closed without a CONNACK, kept silent, or anything else."""
-
-NO_EXPIRY = b"\x00"
-_EXPIRY = b"\x02"  # Message Expiry Interval, four byte integer (MQTT 5 section 3.3.2.3.3)
-_CORRELATION = b"\x09"  # Correlation Data, binary (MQTT 5 section 3.3.2.3.6)
 
 
 @dataclass(frozen=True)
@@ -56,11 +50,13 @@ class Failure:
         status: what the link's status becomes.
         reason: one sentence for people.
         outcome: what it says about the protocol version.
+        cut: whether the peer ended a connection that was up.
     """
 
     status: LinkStatus
     reason: str
     outcome: Outcome = "other"
+    cut: bool = False
 
 
 @dataclass
@@ -69,8 +65,8 @@ class Counters:
 
     Attributes:
         connects: times the link came up.
-        bytes_in: bytes read from the socket, after TLS.
-        bytes_out: bytes written to the socket, before TLS.
+        bytes_in: bytes of MQTT packets received, that is without TLS and WebSocket framing.
+        bytes_out: bytes of MQTT packets sent.
     """
 
     connects: int = 0
@@ -81,60 +77,3 @@ class Counters:
     def reconnects(self) -> int:
         """Times the link came up again."""
         return max(0, self.connects - 1)
-
-
-@lru_cache(maxsize=64)
-def publish_properties(expiry_s: int | None, correlation: str) -> bytes:
-    """The property block of a PUBLISH as MQTT 5 section 3.3.2.3 writes it, its length in front.
-
-    Few different ones exist at a time, and building them with paho's own class costs as much as the rest of a publish.
-
-    Args:
-        expiry_s: message expiry in seconds, None for none.
-        correlation: correlation data in base64, empty for none.
-
-    Raises:
-        ValueError: if `correlation` is not base64, or longer than 65,535 bytes when decoded.
-
-    >>> publish_properties(60, "").hex()
-    '05020000003c'
-    """
-    block = b""
-    if expiry_s is not None:
-        block += _EXPIRY + max(0, min(expiry_s, 0xFFFF_FFFF)).to_bytes(4)
-    if correlation:
-        data = base64.b64decode(correlation, validate=True)
-        if len(data) > 0xFFFF:
-            raise ValueError("correlation data is longer than 65,535 bytes")
-        block += _CORRELATION + len(data).to_bytes(2) + data
-    return variable_length(len(block)) + block
-
-
-def variable_length(value: int) -> bytes:
-    """A length in MQTT's variable byte integer (MQTT 5 section 1.5.5).
-
-    >>> variable_length(321).hex()
-    'c102'
-    """
-    encoded = bytearray()
-    while True:
-        value, low = divmod(value, 128)
-        encoded.append(low | 0x80 if value else low)
-        if not value:
-            return bytes(encoded)
-
-
-def publish_size(topic: bytes, payload: bytes, qos: int, properties: bytes) -> int:
-    """Bytes of a whole PUBLISH packet, as Maximum Packet Size counts them (MQTT 5 section 3.2.2.3.6).
-
-    Args:
-        topic: UTF-8 bytes of the topic.
-        payload: the payload.
-        qos: a packet identifier is present above 0.
-        properties: the property block with its length; empty on 3.1.1.
-
-    >>> publish_size(b"a", b"", 0, b"")
-    5
-    """
-    remaining = 2 + len(topic) + (2 if qos else 0) + len(properties) + len(payload)
-    return 1 + len(variable_length(remaining)) + remaining

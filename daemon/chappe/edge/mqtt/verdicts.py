@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+from collections.abc import Mapping
+
 from chappe.edge.mqtt.terms import Failure, Version
 
 HTTP = b"HTTP/"
@@ -13,6 +16,34 @@ UNSUPPORTED_VERSION = 0x84
 AUTHENTICATION = frozenset({0x86, 0x87, 0x8A, 0x8C})
 """CONNACK codes about who we are: bad user name or password, not authorized, banned, bad authentication method (MQTT 5 section
 3.2.2.2). paho translates 4 and 5 of MQTT 3.1.1 into the first two."""
+
+
+OVERDUE: Mapping[str, Failure] = {
+    "connecting": Failure("refused", "the broker did not answer the CONNECT in time", "silent"),
+    "subscribing": Failure("refused", "the broker did not answer the SUBSCRIBE in time"),
+    "leaving": Failure("off", "disconnected"),
+}
+"""What it means when a phase has lasted too long."""
+
+# The network's word that nobody answers: the peer has ended nothing.
+_SILENCE = frozenset({errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN, errno.ENETDOWN})
+
+
+def is_silence(error: OSError | None) -> bool:
+    """Whether a connection that ended with `error` fell silent, rather than being ended by its peer."""
+    return error is not None and error.errno in _SILENCE
+
+
+def last_words(farewell: str, error: OSError | None) -> str:
+    """How a connection ended, in words.
+
+    Args:
+        farewell: what the broker said or did wrong last, empty for nothing.
+        error: what the socket said, None where the peer just closed it.
+    """
+    if farewell or error is None:
+        return farewell or "the broker closed the connection"
+    return error.strerror or str(error)
 
 
 def stranger(head: bytes) -> Failure | None:

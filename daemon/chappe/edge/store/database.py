@@ -1,0 +1,130 @@
+"""One file of the store: how a connection to it is set up, what a transaction is, how it shrinks."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+PAGE = 4096
+
+# A short log is written over and over in place, which wears a card less than a growing one, and bounds what it adds to the store.
+CHECKPOINT_PAGES = 500
+LOG_BYTES = CHECKPOINT_PAGES * PAGE
+
+SHRINK_PAGES = 1024
+
+
+def connect(path: Path, *, writable: bool = True) -> sqlite3.Connection:
+    """Open a file of the store: a write-ahead log with an fsync in each commit.
+
+    ``synchronous=FULL``: a commit that has returned survives a power cut; with NORMAL the tail since the last checkpoint is lost
+    (https://www.sqlite.org/pragma.html#pragma_synchronous). `secure_delete` is off, as overwriting what is deleted wears the card.
+
+    Raises:
+        sqlite3.Error: if it is no database, or cannot be used.
+    """
+    link = sqlite3.connect(
+        path if writable else f"{path.absolute().as_uri()}?mode=ro",
+        uri=not writable,
+        isolation_level=None,
+        check_same_thread=False,
+        timeout=5.0 if writable else 1.0,
+    )
+    try:
+        if writable:
+            for pragma in (
+                f"page_size={PAGE}",
+                "auto_vacuum=INCREMENTAL",
+                "journal_mode=WAL",
+                "synchronous=FULL",
+                "secure_delete=OFF",
+                f"wal_autocheckpoint={CHECKPOINT_PAGES}",
+                f"journal_size_limit={LOG_BYTES}",
+            ):
+                link.execute(f"PRAGMA {pragma}")
+    except sqlite3.Error:
+        link.close()
+        raise
+    return link
+
+
+class Database:
+    """A file with tables.
+
+    Args:
+        path: the file.
+        migrate: brings its tables up to date.
+    """
+
+    def __init__(self, path: Path, migrate: Callable[[sqlite3.Connection], None]) -> None:
+        self.path = path
+        self._migrate = migrate
+        self._link: sqlite3.Connection | None = None
+
+    @property
+    def link(self) -> sqlite3.Connection:
+        """The connection."""
+        assert self._link is not None, "open() comes first"
+        return self._link
+
+    @property
+    def is_open(self) -> bool:
+        return self._link is not None
+
+    def open(self, *, writable: bool = True) -> None:
+        """Open the file, bring its tables up to date.
+
+        Raises:
+            sqlite3.Error: if it is no database, is corrupt, or cannot be used.
+        """
+        self._link = connect(self.path, writable=writable)
+        if writable:
+            self._migrate(self._link)
+        self.learn()
+
+    def learn(self) -> None:
+        """Read what has to be known to write; also after a transaction that did not come about."""
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._link is not None:
+            self._link.close()
+            self._link = None
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """All or nothing.
+
+        Raises:
+            sqlite3.Error: if it did not come about.
+        """
+        link = self.link
+        link.execute("BEGIN IMMEDIATE")
+        try:
+            yield link
+            link.execute("COMMIT")
+        except BaseException:
+            # Some errors roll back by themselves, and a corrupt file cannot; either way nothing was committed.
+            with contextlib.suppress(sqlite3.Error):
+                if link.in_transaction:
+                    link.execute("ROLLBACK")
+            with contextlib.suppress(sqlite3.Error):
+                self.learn()
+            raise
+
+    def shrink(self, *, hard: bool) -> None:
+        """Give free pages back to the file system, a few at a time; fewer than half of the file are kept for what comes next.
+
+        Args:
+            hard: every one, as the disk is filling up.
+
+        Raises:
+            sqlite3.Error: if it did not come about.
+        """
+        free, whole = (
+            int(self.link.execute(f"PRAGMA {name}").fetchone()[0]) for name in ("freelist_count", "page_count")
+        )
+        if free and (hard or (free > SHRINK_PAGES and 2 * free > whole)):
+            self.link.execute(f"PRAGMA incremental_vacuum({SHRINK_PAGES})").fetchall()

@@ -1,0 +1,266 @@
+"""The command line's hands on a store whose daemon is stopped: what waits, giving it up, trying it again, the history.
+
+It holds the same lock as a daemon, so that nobody else writes meanwhile.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import msgspec
+
+from chappe.core.envelope import Lost, iso
+from chappe.core.gaps import Gaps
+from chappe.core.row import OVERHEAD
+from chappe.core.stored import BootFound, DeadRow, LaneEntry, LaneFound, Page, Query, lane_of
+from chappe.core.streams import effective
+from chappe.core.units import SECOND
+from chappe.edge.host import Clock
+from chappe.edge.store import codec, reading
+from chappe.edge.store.base import Base, delete, span
+from chappe.edge.store.blobs import Blobs
+from chappe.edge.store.entries import Entries
+from chappe.edge.store.folder import FILE, HISTORY, kernel_boot, lock
+from chappe.edge.store.found import backlog
+from chappe.edge.store.search import Search
+from chappe.errors import StoreError
+
+_lost = msgspec.json.Decoder(Lost)
+
+
+class Desk:
+    """A stopped store.
+
+    Args:
+        folder: the state folder.
+        clock: for ages.
+        kernel: kernel boot id, None for the machine's own.
+    """
+
+    def __init__(self, folder: Path, clock: Clock, kernel: str | None = None) -> None:
+        self._folder = folder
+        self._clock = clock
+        self._kernel = kernel_boot() if kernel is None else kernel
+        # Blobs are only ever removed here, so no bound on what is inline matters.
+        self._base = Base(folder / FILE, Blobs(folder, 0), self._kernel)
+        self._lock = -1
+
+    def open(self) -> None:
+        """Take the lock and open the file.
+
+        Raises:
+            BusyError: if a daemon is running.
+            StoreError: if there is no store, or it cannot be used.
+        """
+        if not self._base.path.exists():
+            raise StoreError(f"there is no store in {self._folder}", remedy="start the daemon once: chappe run")
+        self._lock = lock(self._folder)
+        try:
+            with self._told():
+                self._base.blobs.open()
+                self._base.open()
+        except StoreError:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Close the file, give the lock back."""
+        self._base.close()
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+    def __enter__(self) -> Self:
+        self.open()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except (sqlite3.Error, OSError) as error:
+            raise StoreError(
+                f"{self._base.path} cannot be used: {error}", remedy="start the daemon: it salvages what can be read"
+            ) from error
+
+    # ── telling ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def show(self, limit: int = 100, stream: str = "", priorities: Mapping[str, int] | None = None) -> dict[str, Any]:
+        """What waits, oldest first in each stream, as ``queue show --json`` prints it; of rows and dead letters at most `limit` each.
+
+        Raises:
+            StoreError: if the file cannot be read.
+        """
+        with self._told():
+            found = backlog(self._base, self._kernel)
+        ranks = {name: (priorities or {}).get(name, effective(name).priority) for name in found.lanes}
+        lanes = {name: lane for name, lane in found.lanes.items() if stream in ("", name)}
+        order = sorted(lanes, key=lambda name: -ranks[name])
+        boots = {boot.boot: boot for boot in found.boots}
+        ages = [self._age(boots, lane.boot, lane.accepted) for lane in lanes.values() if lane.first]
+        dead = [letter for letter in found.dead if letter.stream in lanes]
+        rows: list[dict[str, Any]] = []
+        with self._told():
+            for name in order:
+                rows += self._rows(lanes[name].entry.no, name, ranks[name], limit - len(rows), boots)
+        return {
+            "depth": sum(lane.entry.rows for lane in lanes.values()),
+            "bytes": sum(lane.entry.bytes for lane in lanes.values()),
+            "oldest_s": max(ages, default=0.0),
+            "streams": {name: told for name in order if (told := _lane(lanes[name], dead, name))},
+            "rows": rows,
+            "dead": [
+                {**msgspec.to_builtins(one), "since": iso(one.since), "state": "rejected"} for one in dead[:limit]
+            ],
+        }
+
+    def _rows(
+        self, no: int, stream: str, priority: int, limit: int, boots: Mapping[str, BootFound]
+    ) -> list[dict[str, Any]]:
+        found = self._base.link.execute(
+            'SELECT id, boot, seq, "key", accepted, attempts FROM rows WHERE id BETWEEN ? AND ? ORDER BY id LIMIT ?',
+            (*span(no), max(0, limit)),
+        )
+        return [
+            {
+                "id": id_,
+                "stream": stream,
+                "boot": (boot := self._base.boot_names.get(number, "")),
+                "seq": seq,
+                "key": key,
+                "priority": priority,
+                "state": "stored",
+                "age_s": self._age(boots, boot, accepted),
+                "attempts": attempts,
+                "reason": "",
+            }
+            for id_, number, seq, key, accepted, attempts in found
+        ]
+
+    def _age(self, boots: Mapping[str, BootFound], boot: str, accepted: int) -> float:
+        """Seconds since a moment of a boot; over a restart of the machine the wall clock connects the two."""
+        old = boots.get(boot)
+        if old is None or old.kernel == self._kernel:
+            age = self._clock.now() - accepted
+        else:
+            age = self._clock.wall() - accepted - old.offset
+        return round(max(0, age) / SECOND, 3)
+
+    def history(self, query: Query) -> Page:
+        """Messages of the past.
+
+        Raises:
+            StoreError: if the file cannot be read.
+        """
+        entries = Entries(self._folder / HISTORY)
+        if not entries.path.exists():
+            return Page()
+        with self._told():
+            entries.open()
+            try:
+                search = Search(entries, query)
+                while (page := search.advance()) is None:
+                    pass
+                return page
+            finally:
+                entries.close()
+
+    # ── giving up, and trying again ──────────────────────────────────────────────────────────────────────────────────
+
+    def drop(self, ids: Collection[int] = (), stream: str = "", *, dead: bool = False) -> int:
+        """Give up rows by id, or of a stream, or all; with `dead`, dead letters likewise.
+
+        Rows, books and the gaps that later messages disclose are one transaction for each stream.
+
+        Returns:
+            How many were given up.
+
+        Raises:
+            StoreError: if the file cannot be written.
+        """
+        tables = ("dead",) if dead else ("rows", "dead") if ids else ("rows",)
+        with self._told():
+            return sum(
+                self._drop(name, table, ids)
+                for name in sorted(self._base.lanes)
+                for table in tables
+                if stream in ("", name)
+            )
+
+    def _drop(self, stream: str, table: str, ids: Collection[int]) -> int:
+        base, found = self._base, self._base.entry(stream)
+        if found is None:
+            return 0
+        entry, untold = found
+        gaps, gone, size = Gaps(entry.gaps), [], 0
+        with base.transaction() as link:
+            for id_, boot, seq, length, lost in self._chosen(table, entry.no, ids):
+                name = base.boot_names.get(boot, "")
+                if lost:
+                    carried = _lost.decode(lost)
+                    gaps.add(msgspec.structs.replace(carried, boot=carried.boot or name))
+                gaps.add(Lost(from_=seq, to=seq, n=1, reason="operator", boot=name))
+                gone.append(id_)
+                size += length + OVERHEAD
+            delete(link, table, gone)
+            corrected = _without(entry, len(gone), size, tuple(gaps.pending), rows=table == "rows")
+            link.execute(codec.PUT_LANE, codec.pack_lane(stream, corrected, untold))
+        base.blobs.settle({}, gone)
+        return len(gone)
+
+    def _chosen(self, table: str, lane: int, ids: Collection[int]) -> Iterator[tuple[int, int, int, int, bytes]]:
+        select = f'SELECT id, boot, seq, size, lost FROM "{table}" WHERE '  # noqa: S608 - names of ours
+        if not ids:
+            yield from self._base.link.execute(select + "id BETWEEN ? AND ? ORDER BY id", span(lane)).fetchall()
+            return
+        for id_ in sorted(one for one in set(ids) if lane_of(one) == lane):
+            yield from self._base.link.execute(select + "id = ?", (id_,)).fetchall()
+
+    def retry(self, ids: Collection[int] = (), stream: str = "") -> int:
+        """Make dead letters rows again, by id, of a stream, or all; the next start sends them.
+
+        Returns:
+            How many.
+
+        Raises:
+            StoreError: if the file cannot be written.
+        """
+        with self._told():
+            letters = [id_ for (id_,) in self._base.link.execute("SELECT id FROM dead ORDER BY id")]
+            owners = self._base.streams
+            chosen = [
+                id_ for id_ in letters if id_ in ids or (not ids and stream in ("", owners.get(lane_of(id_), "")))
+            ]
+            rows, _ = reading.exhume(self._base, chosen)
+        return len(rows)
+
+
+def _lane(found: LaneFound, dead: list[DeadRow], stream: str) -> dict[str, Any]:
+    """A stream with something in it, as the running daemon tells it."""
+    letters = sum(letter.stream == stream for letter in dead)
+    if not found.entry.rows and not letters:
+        return {}
+    rows = found.entry.rows
+    return {"depth": rows, "on_disk_only": rows, "in_flight": 0, "unconfirmed": 0, "dead": letters, "held": False}
+
+
+def _without(entry: LaneEntry, n: int, size: int, gaps: tuple[Lost, ...], *, rows: bool) -> LaneEntry:
+    book = msgspec.structs.replace(entry.book, queued=entry.book.queued - n, spilled=entry.book.spilled + n)
+    return msgspec.structs.replace(
+        entry,
+        rows=entry.rows - n * rows,
+        bytes=max(0, entry.bytes - size * rows),
+        book=book,
+        gaps=gaps,
+    )

@@ -1,0 +1,228 @@
+"""`Store`: what the main thread calls, and the thread ``store`` behind it.
+
+The main thread hands over lists of effects and never waits; the thread obeys them in order, each `Commit` as a transaction of its own, so that
+an answer says exactly what is on the disk.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+from collections import deque
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from chappe.core import effects as ef
+from chappe.core import events as ev
+from chappe.core.stored import Backlog
+from chappe.core.units import SECOND, Ns
+from chappe.edge.host import Clock
+from chappe.edge.store.disk import Disk
+from chappe.edge.store.faults import Faults
+from chappe.edge.store.folder import kernel_boot, lock
+from chappe.edge.store.history import History
+from chappe.edge.store.vault import Vault
+from chappe.edge.worker import Post, Worker
+from chappe.errors import BusyError, StoreError
+
+SAMPLE_EVERY = 10 * SECOND
+RETRY_AFTER = SECOND
+LONGEST_STEP = SECOND
+STOP_WITHIN_S = 30.0
+
+EFFECTS = (ef.Commit, ef.Fetch, ef.Count, ef.Exhume, ef.Remember, ef.Chronicle, ef.Consult, ef.PlaceCursor)
+
+
+class Store:
+    """What the daemon keeps on disk.
+
+    Args:
+        folder: the state folder; made when it is missing.
+        clock: stamps events.
+        post: takes them.
+        inline: data above this many bytes gets a file of its own.
+        history_bytes: most bytes of the history.
+        retention: how long each stream's messages stay in the history.
+        disk_free: share of the file system that is to stay free.
+        boot: this start of the daemon.
+        kernel: kernel boot id, None for the machine's own.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        clock: Clock,
+        post: Post,
+        *,
+        inline: int = 16 * 1024,
+        history_bytes: int = 256 << 20,
+        retention: Mapping[str, Ns] | None = None,
+        disk_free: float = 0.05,
+        boot: str = "",
+        kernel: str | None = None,
+    ) -> None:
+        self._folder = folder
+        self._clock = clock
+        self._post = post
+        self._kernel = kernel_boot() if kernel is None else kernel
+        self._boot = boot
+        self._disk = Disk(folder, disk_free)
+        self._faults = Faults(clock, post)
+        self._vault = Vault(folder, inline, self._kernel, self._disk, self._faults, clock, post)
+        self._history = History(folder, history_bytes, retention or {}, self._disk, self._faults, clock, post)
+        self._worker = Worker("store", self.step, clock=clock, post=post, reset=self._abandon)
+        self._lock = -1
+        self._threaded = False
+        self._found = Backlog()
+        self._todo: deque[ef.Effect] = deque()
+        self._memory: dict[str, str] = {}
+        self._retry_at = Ns(0)
+        self._sample_at = Ns(0)
+        self._low: bool | None = None
+        self._current: ef.Effect | None = None
+
+    # ── life ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def open(self, *, threaded: bool = True) -> None:
+        """Take the lock, open the files, bring their tables up to date, salvage what is corrupt, start the writer.
+
+        Args:
+            threaded: whether there is a writer; without one nothing happens but in `step`.
+
+        Raises:
+            BusyError: if another daemon has the folder.
+            StoreError: if the folder cannot be used.
+        """
+        try:
+            self._folder.mkdir(mode=0o750, parents=True, exist_ok=True)
+            self._lock = lock(self._folder)
+            self._disk.restore()
+            self._found = self._vault.open()
+            self._history.open()
+        except (OSError, sqlite3.Error) as error:
+            self.close()
+            if isinstance(error, BusyError):
+                raise
+            raise StoreError(
+                f"the state folder {self._folder} cannot be used: {error}",
+                remedy="make it writable for this user, or set device.state_dir",
+            ) from error
+        self._threaded = threaded
+        if threaded:
+            self._worker.start()
+
+    def backlog(self) -> Backlog:
+        """What was there when the store was opened."""
+        return self._found
+
+    def memory(self) -> dict[str, Any]:
+        """Everything that was remembered."""
+        return {key: json.loads(value) for key, value in self._vault.memory()}
+
+    def close(self) -> None:
+        """Write what waits, close the files, give the lock back."""
+        if not self._worker.stop(STOP_WITHIN_S):
+            return  # it hangs in a write, and what it holds is its own
+        if self._vault.is_open:
+            self._retry_at = Ns(0)
+            self._obey(self._clock.now(), patient=True)
+            self._history.close()
+            self._vault.close()
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+    # ── work ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def handle(self, effects: Sequence[ef.Effect]) -> None:
+        """Take in what is to be done; the writer does it in this order."""
+        self._todo.extend(effect for effect in effects if isinstance(effect, EFFECTS))
+        if self._threaded:
+            self._worker.wake()
+
+    def step(self, now: Ns) -> Ns | None:
+        """Do all that waits.
+
+        Returns:
+            When to come back.
+        """
+        if self._obey(now, patient=not self._threaded):
+            return now
+        self._history.work(now)
+        self._sample(now)
+        waits = [self._sample_at, self._history.due(), self._retry_at if self._memory else None]
+        return min(wait for wait in waits if wait is not None)
+
+    def _obey(self, now: Ns, *, patient: bool) -> bool:
+        """Do what was asked for; questions to the history only while nothing else waits.
+
+        Args:
+            now: when this began.
+            patient: stay until all is done; otherwise come back after a second, as whoever stays in a step for too long counts as stuck.
+
+        Returns:
+            Whether more is to be done.
+        """
+        while self._todo or self._history.searching:
+            if self._todo:
+                effect = self._current = self._todo.popleft()
+                self._do(effect)
+                self._current = None
+            else:
+                self._history.search()
+            if not patient and self._clock.now() - now > LONGEST_STEP:
+                return True
+        if self._memory and now >= self._retry_at:
+            if self._vault.remember(list(self._memory.items())):
+                self._memory.clear()
+            else:
+                self._retry_at = Ns(now + RETRY_AFTER)
+        return False
+
+    def _do(self, effect: ef.Effect) -> None:
+        if isinstance(effect, ef.Commit):
+            self._commit(effect)
+        elif isinstance(effect, ef.Fetch):
+            self._post(self._vault.fetch(effect))
+        elif isinstance(effect, ef.Remember):
+            self._memory[effect.key] = json.dumps(effect.value)
+            self._retry_at = Ns(0)
+        elif isinstance(effect, ef.Count):
+            self._post(self._vault.count(effect))
+        elif isinstance(effect, ef.Exhume):
+            self._post(self._vault.exhume(effect))
+        elif isinstance(effect, ef.Chronicle):
+            self._history.add(effect.entries, self._clock.now())
+        elif isinstance(effect, ef.Consult):
+            self._history.consult(effect)
+        elif isinstance(effect, ef.PlaceCursor):
+            self._history.place(effect)
+
+    def _commit(self, effect: ef.Commit) -> None:
+        answer = self._vault.commit(effect, list(self._memory.items()))
+        if isinstance(answer, ev.Committed):
+            self._memory.clear()
+        self._post(answer)
+
+    def _abandon(self) -> None:
+        """After a bug: whoever waits for an answer gets one."""
+        if isinstance(self._current, ef.Commit):
+            self._post(
+                ev.CommitFailed(
+                    at=self._clock.now(), number=self._current.number, code="store_failed", message="a bug in the store"
+                )
+            )
+        self._current = None
+
+    def _sample(self, now: Ns) -> None:
+        due = now >= self._sample_at
+        if due:
+            self._vault.tend()
+            self._history.tend(now)
+            self._sample_at = Ns(now + SAMPLE_EVERY)
+        low = self._disk.low
+        if due or low != self._low:
+            self._low = low
+            self._post(ev.DiskSampled(at=now, free=self._disk.free(), used=self._vault.used()))

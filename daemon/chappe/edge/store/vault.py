@@ -1,0 +1,228 @@
+"""What becomes of a commit, or of a read, when the disk is full or the file is not what was written.
+
+A full disk: the ballast is given up and the commit tried once more; from then on only what needs no room is let through, until there is
+room for a ballast again. A corrupt file: what can be read of it goes into a new one, and the question is put to that.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from chappe.core import effects as ef
+from chappe.core import events as ev
+from chappe.core.stored import Backlog, FaultCode, StoredRow, lane_of
+from chappe.core.units import Ns
+from chappe.edge.host import Clock
+from chappe.edge.store import reading
+from chappe.edge.store.base import Base
+from chappe.edge.store.blobs import Blobs
+from chappe.edge.store.carry import carry_outbox
+from chappe.edge.store.codec import corrupt_code
+from chappe.edge.store.disk import Disk
+from chappe.edge.store.faults import Faults
+from chappe.edge.store.folder import FILE
+from chappe.edge.store.found import backlog
+from chappe.edge.store.losses import lose
+from chappe.edge.store.salvage import Rescue, adopt, rescue
+
+T = TypeVar("T")
+Troubles = (sqlite3.Error, OSError)
+
+
+class Vault:
+    """The outbox's file, its blobs, and the disk below them.
+
+    Args:
+        folder: the state folder.
+        inline: data above this many bytes gets a file of its own.
+        kernel: kernel boot id of this boot.
+        disk: room.
+        faults: told of trouble.
+        clock: stamps answers.
+        post: takes `StoreReset`.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        inline: int,
+        kernel: str,
+        disk: Disk,
+        faults: Faults,
+        clock: Clock,
+        post: Callable[[ev.Event], None],
+    ) -> None:
+        self._kernel = kernel
+        self._disk = disk
+        self._faults = faults
+        self._clock = clock
+        self._post = post
+        self._blobs = Blobs(folder, inline)
+        self._base = Base(folder / FILE, self._blobs, kernel)
+        self._swept = False
+
+    def open(self) -> Backlog:
+        """Open the file; a corrupt one is salvaged first.
+
+        Raises:
+            sqlite3.Error, OSError: if the folder cannot be used.
+        """
+        adopt(self._base.path, self._clock.wall())
+        self._blobs.open()
+        try:
+            return self._found(None)
+        except Troubles as error:
+            self._base.close()
+            if corrupt_code(error):
+                return self._found(self._rescue(error).rows)
+            if self._disk.full(error) and self._disk.give_up():
+                return self._found(None)
+            raise
+
+    def _found(self, salvaged: int | None) -> Backlog:
+        if not self._base.is_open:
+            self._base.open()
+        found = backlog(self._base, self._kernel, salvaged)
+        bad = reading.unreadable_letters(self._base, found)
+        if bad:
+            self._lose("dead", bad)
+            found = backlog(self._base, self._kernel, salvaged)
+        return found
+
+    @property
+    def is_open(self) -> bool:
+        return self._base.is_open
+
+    def close(self) -> None:
+        """Close the file."""
+        self._base.close()
+
+    def memory(self) -> list[tuple[str, str]]:
+        """Everything that was remembered, as JSON."""
+        return self._base.link.execute("SELECT key, value FROM memory").fetchall()
+
+    def used(self) -> int:
+        """Bytes of everything on the disk but the ballast."""
+        return self._disk.used() + self._blobs.used()
+
+    # ── the effects ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def commit(self, effect: ef.Commit, remembered: Sequence[tuple[str, str]]) -> ev.Committed | ev.CommitFailed:
+        """One transaction of the outbox."""
+        if (effect.rows or effect.burials) and not self._may_grow():
+            return self._failed(effect, "store_full", "the disk is full")
+        begun = self._clock.now()
+        try:
+            self._insist(lambda: self._base.apply(effect, remembered))
+        except Troubles as error:
+            code: FaultCode = "store_full" if self._disk.full(error) else "store_failed"
+            return self._failed(effect, code, str(error))
+        self._faults.heal("store_failed")
+        now = self._clock.now()
+        return ev.Committed(at=now, number=effect.number, took=Ns(now - begun))
+
+    def remember(self, remembered: Sequence[tuple[str, str]]) -> bool:
+        """Write what is to be remembered; False if it has to be tried again."""
+        try:
+            self._insist(lambda: self._base.remember(remembered))
+        except Troubles as error:
+            self._faults.report("store_full" if self._disk.full(error) else "store_failed", str(error))
+            return False
+        self._faults.heal("store_failed")
+        return True
+
+    def fetch(self, effect: ef.Fetch) -> ev.Fetched:
+        """A page of rows. What cannot be read is left out, counted, and deleted."""
+        found = self._read(lambda: reading.fetch(self._base, effect), reading.Pageful([], [], effect.after))
+        if found.bad:
+            self._lose("rows", found.bad)
+        return ev.Fetched(
+            at=self._clock.now(),
+            stream=effect.stream,
+            purpose=effect.purpose,
+            rows=tuple(found.rows),
+            after=found.after,
+            bad=len(found.bad),
+        )
+
+    def count(self, effect: ef.Count) -> ev.Counted:
+        """How many rows are in a range."""
+        tally = self._read(lambda: reading.count(self._base, effect), reading.Tally(0, 0, 0, 0))
+        return ev.Counted(at=self._clock.now(), stream=effect.stream, **tally._asdict())
+
+    def exhume(self, effect: ef.Exhume) -> ev.Exhumed:
+        """Dead letters become rows again."""
+        nothing: tuple[list[StoredRow], list[int]] = ([], [])
+        rows, bad = self._read(lambda: reading.exhume(self._base, effect.ids), nothing)
+        if bad:
+            self._lose("dead", bad)
+        return ev.Exhumed(at=self._clock.now(), rows=tuple(rows))
+
+    def tend(self) -> None:
+        """What can wait: blobs that nobody names, a ballast that is missing, pages that are free."""
+        if self._disk.restore():
+            self._faults.heal("store_full")
+        try:
+            if not self._swept:
+                self._blobs.clean(lambda id_: reading.path_of(self._base, id_))
+                self._swept = True
+            self._base.shrink(hard=self._disk.low)
+        except Troubles as error:
+            self._faults.report("store_full" if self._disk.full(error) else "store_failed", str(error))
+
+    # ── trouble ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _may_grow(self) -> bool:
+        may = self._disk.may_grow()
+        if may and self._disk.ballasted:
+            self._faults.heal("store_full")
+        return may
+
+    def _insist(self, do: Callable[[], T]) -> T:
+        """Do something; once more after room was made, or the file salvaged."""
+        try:
+            return do()
+        except Troubles as error:
+            if corrupt_code(error):
+                self._reset(error)
+            elif self._disk.full(error):
+                self._faults.report("store_full", str(error))
+                if not self._disk.give_up():
+                    raise
+            else:
+                raise
+        return do()
+
+    def _read(self, do: Callable[[], T], nothing: T) -> T:
+        try:
+            return self._insist(do)
+        except Troubles as error:
+            self._faults.report("store_full" if self._disk.full(error) else "store_failed", str(error))
+            return nothing
+
+    def _failed(self, effect: ef.Commit, code: FaultCode, message: str) -> ev.CommitFailed:
+        self._faults.report(code, message)
+        return ev.CommitFailed(at=self._clock.now(), number=effect.number, code=code, message=message)
+
+    def _lose(self, table: str, ids: Sequence[int]) -> None:
+        stream = self._base.streams.get(lane_of(ids[0]), "?")
+        self._faults.report(
+            "store_corrupt", f"{self._base.path}: {len(ids)} unreadable in {table} of {stream}, left out"
+        )
+        self._read(lambda: lose(self._base, table, ids), None)
+
+    def _rescue(self, error: BaseException) -> Rescue:
+        found = rescue(self._base.path, self._clock.wall(), lambda path: Base(path, self._blobs), carry_outbox)
+        self._faults.report(
+            "store_corrupt", f"{error}: set aside as {found.path}, {found.rows} rows salvaged, {found.missing} not"
+        )
+        return found
+
+    def _reset(self, error: BaseException) -> None:
+        self._base.close()
+        found = self._rescue(error)
+        self._base.open()
+        self._post(ev.StoreReset(at=self._clock.now(), path=str(found.path), salvaged=found.rows))

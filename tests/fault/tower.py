@@ -1,0 +1,383 @@
+"""A real `chappe run` with its own state folder, a real mosquitto, a proxy between them, and the consumer behind: a `Scene`."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from chappe.edge.broker import LocalBroker
+from chappe.edge.control import call
+from chappe.errors import LinkError
+
+from .borrowed import borrow
+from .mischief import Mischief
+from .oracle import Account, End, as_seen, balanced
+from .recorder import Recorder
+from .shelf import Shelf
+
+process = borrow("demo/process.py")
+WITHIN_S: float = process.WITHIN_S
+
+STOP_WITHIN_S = 5.0
+"""A clean stop, in all (RULINGS 16). It takes a fifth of that here, so a busy machine has its share."""
+
+DURABILITY: Mapping[str, str] = {"sure": "first", "fast": "behind", "soft": "memory", "last": "latest"}
+STREAMS = """
+[streams.sure]
+durability = "first"
+priority = 7
+[streams.fast]
+durability = "behind"
+[streams.soft]
+durability = "memory"
+[streams.last]
+class = "latest"
+"""
+RATES: Mapping[str, str] = {"sure": "10ms", "fast": "5ms", "soft": "20ms", "last": "10ms"}
+ONCE: Mapping[str, str] = dict.fromkeys(RATES, "1h")
+"""One reading of each at the start, then silence: the messages on which the last gaps are disclosed."""
+
+
+PAUSE_S = 0.02
+
+
+def counters(rates: Mapping[str, str]) -> str:
+    """Sensors that count their readings."""
+    return "".join(
+        f'[sensors.{name}]\ndriver = "simulated"\nwave = "counter"\nevery = "{every}"\n'
+        for name, every in rates.items()
+    )
+
+
+class Stopwatch:
+    """How long this machine makes a thread wait, and takes to bring a page to the disk: what it does to us, it does to the daemon.
+
+    Args:
+        folder: on the disk in question.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._file = folder / "stopwatch"
+        self._late: list[tuple[float, float]] = []
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="stopwatch", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join(WITHIN_S)
+
+    def _run(self) -> None:
+        before = time.monotonic()
+        with self._file.open("wb", buffering=0) as file:
+            while not self._over.wait(PAUSE_S):
+                os.pwrite(file.fileno(), bytes(4096), 0)
+                os.fdatasync(file.fileno())
+                now = time.monotonic()
+                self._late.append((now, now - before - PAUSE_S))
+                before = now
+
+    def worst(self, within_s: float) -> float:
+        """The longest of the last seconds."""
+        since = time.monotonic() - within_s
+        return max((late for at, late in list(self._late) if at >= since), default=0.0)
+
+
+class Running(process.Process):  # type: ignore[misc]
+    """`chappe run`; what it decides stands in its log.
+
+    Args:
+        file: its configuration.
+        folder: for its temporary files.
+        under: programs that run it, for example a tracer.
+    """
+
+    def __init__(self, file: Path, folder: Path, under: Sequence[str | Path] = ()) -> None:
+        super().__init__("run", "--config", file, folder=folder, under=under)
+        self._traced = bool(under) and Path(str(under[0])).name == "strace"
+        self.ready_at: float | None = None
+
+    @property
+    def tower_pid(self) -> int:
+        """Of the daemon itself; a tracer is its parent."""
+        try:
+            return (process.children(self.pid) or [self.pid])[0] if self._traced else self.pid
+        except FileNotFoundError:
+            return self.pid
+
+    def said(self, text: str, count: int = 1) -> bool:
+        """Wait until a text stands in the log that often; False where it ended before."""
+        return bool(self.wait_for(lambda: sum(text in line for line in list(self.err)) >= count))
+
+    def ready(self, *, mortal: bool = False) -> bool:
+        """Wait until every part is open; False where it was killed before, which only a `mortal` one may be."""
+        return self._reached("state status=ready", 1, mortal=mortal)
+
+    def online(self, times: int = 1, *, mortal: bool = False) -> bool:
+        """Wait until it has been connected that often; False where it was killed before, which only a `mortal` one may be."""
+        return self._reached("link status=online", times, mortal=mortal)
+
+    def _reached(self, text: str, times: int, *, mortal: bool) -> bool:
+        there = self.said(text, times)
+        assert there or mortal, (text, self.err[-20:])
+        if there and self.ready_at is None:
+            self.ready_at = time.time()
+        return there
+
+    def strike(self) -> float:
+        """SIGKILL; returns when."""
+        at = time.time()
+        if self.process.poll() is None:
+            os.kill(self.tower_pid, signal.SIGKILL)
+        self.process.wait(WITHIN_S)
+        self._join()
+        return at
+
+    def dies(self, within_s: float) -> bool:
+        """Wait for its death by another's hand; whether it came."""
+        try:
+            self.process.wait(within_s)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
+    def terminate(self) -> None:
+        """SIGTERM, if it still runs."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.tower_pid, signal.SIGTERM)
+
+    def stop(self) -> float:
+        """SIGTERM; returns how many seconds it took to end, which it must do by itself and well."""
+        began = time.monotonic()
+        self.terminate()
+        code = self.wait()
+        assert code == 0, (code, self.err[-20:])
+        return time.monotonic() - began
+
+    def descriptors(self) -> tuple[int, int]:
+        """How many files it has open and how many threads it runs."""
+        home = Path(f"/proc/{self.tower_pid}")
+        return len(list((home / "fd").iterdir())), len(list((home / "task").iterdir()))
+
+
+class Scene:
+    """One device's life over many boots.
+
+    Args:
+        folder: for everything.
+        state: the state folder; a folder on another disk, or one below `folder`.
+        rates: its counters.
+        more: further configuration.
+        broker: keys of `LocalBroker`.
+        prefix: runs the daemon, for example in a network namespace.
+        host: where the proxy listens.
+
+    Attributes:
+        account: what the oracle judges.
+        stops: seconds that each clean stop took.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        state: Path | None = None,
+        rates: Mapping[str, str] = RATES,
+        more: str = STREAMS,
+        mqtt: str = 'drain_rate = "max"',
+        durability: Mapping[str, str] = DURABILITY,
+        broker: Mapping[str, Any] | None = None,
+        prefix: Sequence[str] = (),
+        host: str = "127.0.0.1",
+    ) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder
+        self.state = state or folder / "state"
+        self.rates = rates
+        self.account = Account(durability)
+        self.stops: list[float] = []
+        self.broker = LocalBroker(folder, kind="mosquitto", persistence=True, **(broker or {}))
+        self.shelf = Shelf(self.state, folder)
+        self.running: Running | None = None
+        self.proxy: Mischief
+        self.recorder: Recorder
+        self._more, self._mqtt, self._prefix, self._host = more, mqtt, prefix, host
+        self._boots: list[str] = []
+        self._stack = ExitStack()
+        self._watch = Stopwatch(folder)
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            self.broker.open()
+            stack.callback(self.broker.kill)
+            self.proxy = stack.enter_context(Mischief(self.broker.port, self._host))
+            self.recorder = stack.enter_context(Recorder(self.broker.port))
+            self.account.messages = self.recorder.messages
+            stack.enter_context(self._watch)
+            self._stack = stack.pop_all()
+        self._stack.callback(self._abandon)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def _abandon(self) -> None:
+        if self.running is not None:
+            self.running.kill()
+
+    # ── one boot ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def start(self, rates: Mapping[str, str] | None = None, under: Sequence[str] = (), more: str = "") -> Running:
+        """Start the daemon on the same state folder."""
+        file = self.folder / "chappe.toml"
+        text = f'[device]\nid = "tower-1"\nstate_dir = "{self.state}"\n'
+        text += f'[mqtt]\nhost = "{self._host}"\nport = {self.proxy.port}\n{self._mqtt}\n'
+        file.write_text(text + counters(self.rates if rates is None else rates) + self._more + more, encoding="utf-8")
+        self.running = Running(file, self.folder, [*self._prefix, *under])
+        return self.running
+
+    def kill(self, *, at: float | None = None, then: Callable[[], None] = lambda: None) -> End:
+        """SIGKILL now, or note that it was killed; then look at what is left.
+
+        Args:
+            at: when it was killed by another.
+            then: what else happens before anybody looks.
+        """
+        assert self.running is not None
+        struck = self.running.strike()
+        killed = struck if at is None else at
+        then()
+        died = self.running.process.returncode
+        assert died in (-signal.SIGKILL, 128 + signal.SIGKILL), (died, self.running.err[-20:])
+        slack = self._watch.worst(5.0)
+        had = self.recorder.settle()
+        rows = tuple(self.shelf.rows())
+        end = End(self._boot_of(rows), killed, self.running.ready_at, rows, had, slack)
+        self.account.ends.append(end)
+        self.running = None
+        return end
+
+    def stop(self) -> End:
+        """SIGTERM; it must end well and soon."""
+        assert self.running is not None
+        took = self.running.stop()
+        self.stops.append(took)
+        assert took < STOP_WITHIN_S, f"a clean stop took {took:.1f} s"
+        return self.stopped()
+
+    def stopped(self) -> End:
+        """It has ended well, whoever asked; look at what is left."""
+        assert self.running is not None
+        assert self.running.wait() == 0, self.running.err[-20:]
+        had = self.recorder.settle()
+        told = self.recorder.last("state") or {}
+        rows = tuple(self.shelf.rows())
+        boot = self._boot_of(rows)
+        last = told.get("last", {}) if told.get("boot") == boot and told.get("status") == "stopped" else {}
+        end = End(boot, rows=rows, had=had, last=last)
+        self.account.ends.append(end)
+        self.running = None
+        return end
+
+    def _boot_of(self, rows: Sequence[Any]) -> str:
+        """The id of the boot that has just ended, empty where it left no trace."""
+        seen = dict.fromkeys(
+            [*(message.boot for message in self.recorder.messages), *(row.boot for row in rows), *self.shelf.boots()]
+        )
+        new = [boot for boot in seen if boot not in self._boots]
+        assert len(new) <= 1, f"one process, but boots {new}"
+        self._boots += new
+        return new[0] if new else ""
+
+    # ── looking ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def ask(self, verb: str) -> dict[str, Any]:
+        """What the daemon answers over its control socket."""
+        answer = call(self.state / "control.sock", verb)
+        assert answer["status"] == "ok", answer
+        return answer["data"]
+
+    def until(self, true: Callable[[], bool], why: str) -> None:
+        """Wait until something is true that nobody announces."""
+        deadline = time.monotonic() + WITHIN_S
+        pause = threading.Event()
+        while not true():
+            assert time.monotonic() < deadline, why
+            pause.wait(0.02)
+
+    def depth(self) -> int:
+        """How many messages wait; what the daemon itself says."""
+        try:
+            return int(self.ask("health")["queue"]["depth"])
+        except LinkError:
+            return -1
+
+    # ── the end of a story ───────────────────────────────────────────────────────────────────────────────────────────
+
+    def finish(
+        self, *, killed: bool = True, rates: Mapping[str, str] = ONCE, judged: Collection[str] | None = None
+    ) -> list[str]:
+        """One more boot drains everything and says what is lost; returns what is wrong.
+
+        Args:
+            killed: whether there were kills, after which the books know less than the consumer.
+            rates: the counters of that boot.
+            judged: streams to look at; all, unless others lost messages that were not the daemon's to keep.
+        """
+        self.proxy.be()
+        account = self.account
+        if judged is not None:
+            durability = {name: kind for name, kind in account.durability.items() if name in judged}
+            account = Account(durability, account.messages, account.ends)
+        tower = self.start(rates)
+        tower.online()
+        self.until(lambda: self.depth() == 0, f"it does not drain: {self.depth()} left")
+        live = self.ask("health")["streams"]
+        self.stop()
+        books = self.shelf.books()
+        return [
+            *account.complaints(),
+            *balanced(live),
+            *balanced(books),
+            *as_seen(books, account, killed=killed),
+            *(f"{name}: {book['queued']} queued after the drain" for name, book in books.items() if book["queued"]),
+        ]
+
+
+@contextmanager
+def scene(folder: Path, **options: Any) -> Iterator[Scene]:
+    """A `Scene` that is cleaned up after."""
+    with Scene(folder, **options) as made:
+        yield made
+
+
+@dataclass(frozen=True)
+class Told:
+    """A story at its end.
+
+    Attributes:
+        story: what happened.
+        wrong: what the oracle has to say.
+        figures: for people.
+    """
+
+    story: Scene
+    wrong: list[str]
+    figures: dict[str, Any]
+
+
+def moment(span_s: float) -> None:
+    """Let the daemon live for a while: the moment of a kill is chance, not an event."""
+    threading.Event().wait(span_s)

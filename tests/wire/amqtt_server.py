@@ -1,0 +1,44 @@
+"""amqtt as a program, with the rights that `farm` promises: ``python amqtt_server.py HOST:PORT``, until SIGTERM."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+
+from amqtt.broker import Broker
+from amqtt.contexts import Action
+from amqtt.plugins.base import BaseTopicPlugin
+from amqtt.session import Session
+
+
+class Forbidden(BaseTopicPlugin):
+    """Nobody may publish below ``forbidden/``; the access list that comes with amqtt 0.12 cannot be configured."""
+
+    async def topic_filtering(
+        self, *, session: Session | None = None, topic: str | None = None, action: Action | None = None
+    ) -> bool:
+        del session
+        return not (action == Action.PUBLISH and (topic or "").startswith("forbidden/"))
+
+
+async def serve(address: str) -> None:
+    """Serve on `address` until SIGTERM."""
+    over = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, over.set)
+    broker = Broker(
+        {
+            "listeners": {"default": {"type": "tcp", "bind": address}},
+            "plugins": {
+                "amqtt.plugins.authentication.AnonymousAuthPlugin": {"allow_anonymous": True},
+                "__main__.Forbidden": {},
+            },
+        }
+    )
+    await broker.start()
+    await over.wait()
+    await broker.shutdown()
+
+
+if __name__ == "__main__":
+    asyncio.run(serve(sys.argv[1]))

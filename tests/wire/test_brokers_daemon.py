@@ -1,0 +1,159 @@
+"""`chappe run` itself on every broker: presence, last values, requests, and a broker that has forgotten everything."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import signal
+import sys
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .ground import Ground
+from .people import Peer
+
+LAST_VALUES = ("state", "info", "signal")
+REQUESTS = 5
+
+MakeDaemon = Callable[..., Any]
+
+
+def _process() -> Any:
+    """The helper of the system tests that runs the command as a process."""
+    path = Path(__file__).parents[1] / "system" / "process.py"
+    spec = importlib.util.spec_from_file_location("chappe_test_system_process", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def start(ground: Ground, stack: ExitStack, tmp_path: Path) -> MakeDaemon:
+    """Starts the daemon of this ground, always on the same state folder; ended with the test."""
+
+    def make() -> Any:
+        file = tmp_path / "chappe.toml"
+        file.write_text(
+            f'[device]\nid = "{ground.device}"\nstate_dir = "{tmp_path / "state"}"\n'
+            f"[mqtt]\nport = {ground.broker.port}\n"
+            '[sensors.tick]\ndriver = "simulated"\nwave = "counter"\nevery = "100ms"\n',
+            encoding="utf-8",
+        )
+        daemon = _process().Daemon(file)
+        stack.callback(daemon.kill)
+        daemon.ready()
+        return daemon
+
+    return make
+
+
+def body(message: Any) -> dict[str, Any]:
+    parsed: dict[str, Any] = json.loads(message.payload)
+    return parsed
+
+
+def status(ground: Ground, peer: Peer, wanted: str, count: int = 1) -> dict[str, Any]:
+    """The `count`-th state of this status."""
+    topic = ground.topic("state")
+    return body(peer.wait_for(lambda m: m.topic == topic and body(m)["status"] == wanted, count)[-1])
+
+
+def last_values(ground: Ground) -> dict[str, dict[str, Any]]:
+    """What one who subscribes now is told at once."""
+    topics = {ground.topic(rest): rest for rest in LAST_VALUES}
+    late = ground.peer(*topics)
+    for topic in topics:
+        late.wait_for(lambda message, topic=topic: message.topic == topic and message.retain)
+    return {topics[message.topic]: body(message) for message in late.messages if message.topic in topics}
+
+
+def ask(ground: Ground, peer: Peer, number: str) -> None:
+    where = {"ResponseTopic": ground.topic("mine"), "CorrelationData": number.encode()} if ground.can.mqtt5 else {}
+    peer.publish(ground.topic("req/status"), json.dumps({"id": number}).encode(), **where)
+
+
+def answers_to(ground: Ground) -> str:
+    """Where answers go: to the response topic where there is such a thing, else to ``res/<verb>``."""
+    return ground.topic("mine" if ground.can.mqtt5 else "res/status")
+
+
+@pytest.mark.feature("MQT-05", breaks="chappe.core.parts.wire:Wire.state_payload")
+@pytest.mark.feature("MQT-06", breaks="chappe.core.parts.wire:Wire.up")
+def test_presence_and_last_values_outlive_a_broker_that_forgets(ground: Ground, start: MakeDaemon) -> None:
+    """State, info and signal are there for who comes later, and there again after the broker has lost its data; `kill -9` is `offline`."""
+    watcher = ground.peer(ground.topic("state"), answers_to(ground))
+    daemon = start()
+    boot = status(ground, watcher, "online")["boot"]
+    known = last_values(ground)
+    assert (known["state"]["boot"], known["state"]["status"]) == (boot, "online")
+    assert known["info"]["mqtt"] == ground.protocol
+    assert known["signal"]["signal"] == "-"
+
+    ground.broker.restart(keep=False)
+    status(ground, watcher, "online", count=2)
+    again = last_values(ground)
+    assert {rest: sorted(value) for rest, value in again.items()} == {rest: sorted(v) for rest, v in known.items()}
+    assert again["state"]["boot"] == boot
+    ask(ground, watcher, "7")
+    assert body(watcher.wait_for(lambda message: message.topic == answers_to(ground))[0])["id"] == "7"
+
+    daemon.send(signal.SIGKILL)
+    assert status(ground, watcher, "offline")["boot"] == boot
+    assert last_values(ground)["state"]["status"] == "offline"
+
+
+def test_requests_are_answered_also_those_sent_meanwhile(ground: Ground, start: MakeDaemon) -> None:
+    """A request is answered where its sender wants it; after a clean stop, those sent meanwhile are when the daemon returns.
+
+    Where the broker keeps no session they are not, and the first after the return is answered all the same.
+    """
+    watcher = ground.peer(ground.topic("state"), answers_to(ground))
+    daemon = start()
+    status(ground, watcher, "online")
+    ask(ground, watcher, "now")
+    (answer,) = watcher.wait_for(lambda message: message.topic == answers_to(ground))
+    assert (body(answer)["id"], body(answer)["status"], answer.retain) == ("now", "ok", False)
+    if ground.can.mqtt5:
+        assert answer.properties.CorrelationData == b"now"
+    assert daemon.end() == 0
+    status(ground, watcher, "stopped")
+
+    for number in range(REQUESTS):
+        ask(ground, watcher, f"while away {number}")
+    daemon = start()
+    status(ground, watcher, "online", count=2)
+    ask(ground, watcher, "after")
+    watcher.wait_for(lambda message: message.topic == answers_to(ground) and body(message)["id"] == "after")
+    ids = [body(message)["id"] for message in watcher.messages if message.topic == answers_to(ground)]
+    meanwhile = [f"while away {number}" for number in range(REQUESTS)] if ground.can.session else []
+    assert ids == ["now", *meanwhile, "after"]
+    assert daemon.end() == 0
+    statuses = [body(message)["status"] for message in watcher.messages if message.topic == ground.topic("state")]
+    assert "offline" not in statuses
+
+
+def test_readings_arrive_without_gaps(ground: Ground, start: MakeDaemon, stack: ExitStack) -> None:
+    """Numbers of the stream `tick` rise by one, and after a restart begin at 1 again under another boot."""
+    topic = ground.topic("stream/tick")
+    watcher = ground.peer(topic, ground.topic("state"))
+    for count in (1, 2):
+        daemon = start()
+        status(ground, watcher, "online", count)
+        done = len([message for message in watcher.messages if message.topic == topic])
+        watcher.payloads(topic, done + 10)
+        assert daemon.end() == 0
+        status(ground, watcher, "stopped", count)
+    ground.settle(watcher)
+    boots: dict[str, list[int]] = {}
+    for envelope in (body(message) for message in watcher.messages if message.topic == topic):
+        boots.setdefault(envelope["boot"], []).append(envelope["seq"])
+    assert len(boots) == 2
+    for numbers in boots.values():
+        assert list(dict.fromkeys(numbers)) == list(range(1, max(numbers) + 1))

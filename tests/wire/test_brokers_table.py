@@ -1,0 +1,255 @@
+"""The table of docs/brokers.md is true: each cell is tried out on the broker it speaks of, what it cannot do as well as what it can.
+
+With another version of a broker than the table's, what it was said to be unable to do is no news: such a cell is skipped, with a word.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from chappe.core.effects import Publish
+from chappe.core.events import Acked, Asked, Event, LinkDown
+from chappe.core.units import SECOND
+from chappe.edge.host import SystemClock
+
+from .capabilities import ROWS, TABLE, render
+from .farm import FORBIDDEN, KINDS
+from .ground import Ground, came_up
+from .people import WITHIN_S, Device
+from .raw import publish_and_hang_up
+
+NOT_AUTHORIZED = 0x87
+REQUESTS = 5
+ROUNDS = 3
+Found = bool | str
+
+
+def agree(ground: Ground, name: str, found: Found) -> None:
+    """The table says what was found."""
+    declared = getattr(ground.can, name)
+    version = ground.broker.version()
+    if found != declared and declared is not True and version != ground.can.version:
+        pytest.skip(f"the table is of {ground.broker.title} {ground.can.version}, here {version} says {found}: {name}")
+    assert found == declared, f"{ground.broker.title} {version}, {name}: {ROWS[name]}"
+
+
+# ── what can be seen while it runs; the last argument says whether it is hoped for, which is only about how long to wait ──────
+
+
+def mqtt5(ground: Ground, hoped: bool) -> Found:
+    """A link that insists on MQTT 5 comes up."""
+    return came_up(ground.link(version="5", connect_timeout="20s" if hoped else "1s"))
+
+
+def told_apart(ground: Ground, _: bool) -> Found:
+    """The PUBACK of a forbidden publish says so."""
+    return fate(ground.link()) == NOT_AUTHORIZED
+
+
+def forbidden_on_3(ground: Ground, _: bool) -> Found:
+    """The acknowledgement of a forbidden publish is like any other, though nobody gets it; or the connection ends over it."""
+    watcher = ground.peer(f"{FORBIDDEN}/#")
+    end = fate(ground.link(version="3.1.1"))
+    assert not ground.reaches(f"{FORBIDDEN}/x", watcher, hoped=False)
+    return {0: "counts as delivered", None: "ends the connection"}.get(end, f"code {end}")
+
+
+def fate(device: Device) -> int | None:
+    """The reason code of a forbidden publish, None if the connection ends instead."""
+    device.online()
+    device.link.publish([Publish(token=1, topic=f"{FORBIDDEN}/x", payload=b"x")])
+    end: Event = device.heard.next((Acked, LinkDown))
+    return end.items[0].code if isinstance(end, Acked) else None
+
+
+def reply_to(ground: Ground, _: bool) -> Found:
+    """The response topic of a request reaches the device."""
+    device = ground.link()
+    device.online()
+    where = {"ResponseTopic": "probe/answer"} if ground.can.mqtt5 else {}
+    ground.peer().publish(ground.topic("req/status"), b"{}", **where)
+    return device.heard.next(Asked).reply_to == "probe/answer"
+
+
+def expiry(ground: Ground, hoped: bool) -> Found:
+    """Of two retained messages, the one with a life of one second is gone after a while."""
+    device = ground.link()
+    device.online()
+    dies, stays = ground.topic("dies"), ground.topic("stays")
+    device.link.publish([Publish(token=1, topic=dies, payload=b"x", retain=True, expiry_s=1)])
+    device.link.publish([Publish(token=2, topic=stays, payload=b"x", retain=True)])
+    device.heard.codes([1, 2])
+    clock, pause = SystemClock(), threading.Event()
+    deadline = clock.now() + (WITHIN_S if hoped else 2) * SECOND
+    while clock.now() < deadline and not pause.wait(0.2):
+        late = ground.peer(dies, stays)
+        assert ground.reaches(stays, late, hoped=True)
+        if not ground.reaches(dies, late, hoped=False):
+            return True
+    return False
+
+
+def marks_retained(ground: Ground, _: bool) -> Found:
+    """The device sees that a request was published to be retained, although it is online and gets it live."""
+    device = ground.link()
+    device.online()
+    peer = ground.peer()
+    peer.publish(ground.topic("req/reboot"), b"{}", retain=True)
+    asked = device.heard.next(Asked)
+    peer.publish(ground.topic("req/reboot"), b"", retain=True)
+    return asked.retained
+
+
+def keeps_acknowledged(ground: Ground, _: bool) -> Found:
+    """A connection breaks at the 60th PUBACK of a hundred, a few times over: all that was acknowledged arrives."""
+    topic = ground.topic("stream/t")
+    watcher = ground.peer(topic)
+    acknowledged: set[bytes] = set()
+    for number in range(ROUNDS):
+        payloads = [b"%d.%d" % (number, n) for n in range(100)]
+        acknowledged.update(publish_and_hang_up(ground.broker.port, topic, payloads, after=60))
+    ground.settle(watcher)
+    return acknowledged <= {message.payload for message in watcher.messages}
+
+
+def names_window(ground: Ground, _: bool) -> Found:
+    """A link that would have 200 messages in flight is told a smaller number."""
+    return ground.link(window=200).online().window < 200
+
+
+def shared(ground: Ground, hoped: bool) -> Found:
+    """Ten messages to a group of two: each gets to one of them."""
+    topic = ground.topic("work")
+    members = [ground.peer(f"$share/{ground.device}/{topic}") for _ in range(2)]
+    boss = ground.peer()
+    for number in range(10):
+        boss.publish(topic, b"%d" % number)
+
+    def done() -> list[bytes]:
+        return sorted(message.payload for member in members for message in member.messages if message.topic == topic)
+
+    clock, pause = SystemClock(), threading.Event()
+    deadline = clock.now() + WITHIN_S * SECOND
+    while hoped and len(done()) < 10 and clock.now() < deadline:
+        pause.wait(0.01)
+    for member in members:
+        ground.settle(member)
+    return done() == [b"%d" % number for number in range(10)]
+
+
+def retained(ground: Ground, hoped: bool) -> Found:
+    """A last value reaches one who subscribes later."""
+    topic = ground.topic("keep")
+    ground.peer().publish(topic, b"x", retain=True)
+    return ground.reaches(topic, ground.peer(topic), hoped=hoped)
+
+
+def retained_wildcard(ground: Ground, hoped: bool) -> Found:
+    """The same for one who does not name the topic."""
+    topic = ground.topic("keep")
+    ground.peer().publish(topic, b"x", retain=True)
+    return ground.reaches(topic, ground.peer(f"chappe/+/{topic.rsplit('/', 1)[1]}"), hoped=hoped)
+
+
+def session(ground: Ground, hoped: bool) -> Found:
+    """A device was here and has gone; what it is asked meanwhile it hears when it comes back."""
+    leave_requests(ground)
+    return hears_requests(ground, hoped)
+
+
+def leave_requests(ground: Ground) -> None:
+    """A device says goodbye, then it is asked some things."""
+    device = ground.link()
+    device.online()
+    device.link.disconnect()
+    device.heard.down("off")
+    device.link.close()
+    peer = ground.peer()
+    for number in range(REQUESTS):
+        peer.publish(ground.topic("req/status"), b"%d" % number)
+
+
+def hears_requests(ground: Ground, hoped: bool) -> bool:
+    """The device comes back: whether it hears all of them, in order."""
+    device = ground.link()
+    if not hoped:
+        device.online()
+        ground.peer().publish(ground.topic("req/status"), b"last")
+    bodies: list[bytes] = []
+    while len(bodies) < REQUESTS and b"last" not in bodies:
+        bodies.append(device.heard.next(Asked).body)
+    return bodies == [b"%d" % number for number in range(REQUESTS)]
+
+
+PROBES: dict[str, Callable[[Ground, bool], Found]] = {
+    probe.__name__: probe
+    for probe in (
+        mqtt5,
+        told_apart,
+        forbidden_on_3,
+        reply_to,
+        expiry,
+        marks_retained,
+        keeps_acknowledged,
+        names_window,
+        shared,
+        session,
+        retained,
+        retained_wildcard,
+    )
+}
+
+
+@pytest.mark.parametrize("name", PROBES)
+def test_what_it_can_and_cannot_do(ground: Ground, name: str) -> None:
+    """Each cell is what is found here."""
+    agree(ground, name, PROBES[name](ground, getattr(ground.can, name) is True))
+
+
+# ── what is left of it after a restart ───────────────────────────────────────────────────────────────────────────────
+
+RESTARTS = {"restart": True, "kill": False}
+
+
+@pytest.mark.parametrize("how", RESTARTS)
+def test_what_survives_the_broker(ground: Ground, how: str) -> None:
+    """The broker goes and comes back with its data: the session and the last values are there, or not, as the table says.
+
+    A link that was up finds the way back, hears requests again, and what it publishes arrives.
+    """
+    device = ground.link(device=f"{ground.device}-stays")
+    device.online()
+    topic = ground.topic("keep")
+    leave_requests(ground)
+    ground.peer().publish(topic, b"x", retain=True)
+    ground.broker.restart(keep=True, politely=RESTARTS[how])
+    device.heard.down("lost")
+    device.online()
+    agree(ground, f"retained_{how}", ground.reaches(topic, ground.peer(topic), hoped=getattr(ground.can, f"retained_{how}")))
+    agree(ground, f"session_{how}", hears_requests(ground, getattr(ground.can, f"session_{how}")))
+    ground.peer().publish(f"chappe/{ground.device}-stays/req/status", b"again")
+    assert device.heard.next(Asked).body == b"again"
+
+
+# ── the page ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_every_row_is_tried() -> None:
+    """No row of the table rests on somebody's word."""
+    survives = {f"{what}_{how}" for what in ("session", "retained") for how in RESTARTS}
+    assert {*PROBES, *survives} == set(ROWS)
+
+
+def test_the_page_shows_the_table(checkout: Path) -> None:
+    """docs/brokers.md has this table, cell for cell."""
+    table = "\n".join(render({name: kind.title for name, kind in KINDS.items()}))
+    page = (checkout / "docs" / "brokers.md").read_text(encoding="utf-8")
+    assert table in page, f"write this into docs/brokers.md:\n\n{table}"
+
+
+def test_the_table_has_every_broker() -> None:
+    assert list(TABLE) == list(KINDS)
