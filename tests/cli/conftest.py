@@ -14,7 +14,7 @@ import pytest
 
 from chappe import cli
 from chappe.core.effects import Remember, Reply
-from chappe.core.events import Asked, Event
+from chappe.core.events import Asked, Event, Faulted
 from chappe.edge.control import Control
 from chappe.edge.host import SystemClock
 from chappe.edge.store import Store
@@ -87,12 +87,17 @@ def configure(tmp_path: Path) -> Configure:
     return write
 
 
+def no_fault(event: Event) -> None:
+    """A store that samples the disk is well; one that has a fault is not."""
+    assert not isinstance(event, Faulted), event
+
+
 @pytest.fixture
 def remember(tmp_path: Path) -> Callable[..., None]:
     """Lets an earlier boot have remembered something."""
 
     def commit(key: str, value: Any) -> None:
-        store = Store(tmp_path / "state", ManualClock(), lambda event: pytest.fail(str(event)))
+        store = Store(tmp_path / "state", ManualClock(), no_fault)
         store.open()
         store.handle([Remember(key=key, value=value)])
         store.close()
@@ -151,7 +156,7 @@ def running(configure: Configure) -> Iterator[Callable[[str], Path]]:
 @pytest.fixture
 def held_state(tmp_path: Path) -> Iterator[None]:
     """The state folder is held as by a running daemon."""
-    store = Store(tmp_path / "state", SystemClock(), lambda event: pytest.fail(str(event)))
+    store = Store(tmp_path / "state", SystemClock(), no_fault)
     store.open()
     yield
     store.close()

@@ -72,6 +72,7 @@ def test_a_wrong_password_fails_with_the_keys_to_look_at(tmp_path: Path) -> None
 
 
 @needs_amqtt
+@pytest.mark.feature("MQT-01", breaks="chappe.checks.broker:_spoken")
 def test_a_broker_without_mqtt_5_is_a_warning(tmp_path: Path) -> None:
     """On 3.1.1 a forbidden publish looks successful."""
     with LocalBroker(tmp_path, kind="amqtt") as broker:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import doctest
+import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
+from chappe.cli import remedies
 from chappe.cli.live import summary
+from chappe.cli.remedies import LINK, REMEDIES, remedy
+from chappe.core.events import LinkStatus
 
 COMMANDS = (["status"], ["identify"], ["camera", "on"], ["camera", "off"])
 
@@ -112,6 +117,7 @@ STATUS: dict[str, Any] = {
     "health": {
         "uptime_s": 3661,
         "queue": {"depth": 3, "oldest_s": 1.5, "dead": 2},
+        "streams": {"door": {"spilled": 3, "expired": 2}, "window": {"spilled": 2, "expired": 0}},
         "camera": {"fps": 9.97, "frames": 120, "off_by": None},
         "inference": {"p50_ms": 12.34},
         "clock": {"synced": True},
@@ -122,17 +128,18 @@ STATUS: dict[str, Any] = {
 
 
 def test_everything_an_owner_asks_first_stands_in_the_summary() -> None:
-    """One line each; a fault has its own, with its reason and age."""
-    lines = dict(summary(STATUS))
-    assert lines.pop("") == "sensors.door: sensor_timeout, for 1 min 5 s: no answer"
-    assert lines == {
+    """One line each; a fault has its own, with its reason, its age and what to do."""
+    *first, fault, remedy = summary(STATUS)
+    assert fault == ("", "sensors.door: sensor_timeout, for 1 min 5 s: no answer")
+    assert remedy == ("", "  remedy: look at its wiring, or raise its timeout")
+    assert dict(first) == {
         "device": "tower-1, chappe 0.1.0, up 1 h 1 min, boot 0123456789abcdef",
         "state": "online",
         "link": "online, MQTT 5, 1 reconnects, 2.5 s offline",
         "signal": "BUY",
         "camera": "picamera2, 9.97 fps, 120 frames",
         "model": "hands-lite@5ea51c92, 12.3 ms a frame",
-        "queue": "3 waiting, the oldest for 1.5 s, 2 in the dead letter",
+        "queue": "3 waiting, the oldest for 1.5 s, 2 dead letters: see `chappe queue show --dead`, 7 given up since it was made",
         "clock": "synchronised",
         "lamp": "sensor, healthy",
         "restart": "required for mqtt.port",
@@ -146,10 +153,16 @@ def test_everything_an_owner_asks_first_stands_in_the_summary() -> None:
         ("camera", {"off_by": "owner", "frames": 7}, "picamera2, switched off by the owner, 7 frames"),
         ("camera", {"off_by": "request", "frames": 7}, "picamera2, switched off by a request, 7 frames"),
         ("clock", {"synced": False}, "not synchronised"),
+        ("queue", {"depth": 0, "oldest_s": 0.0}, "empty, 7 given up since it was made"),
+        (
+            "link",
+            {"status": "auth_failed", "reconnects": 0, "offline_s": 9.0},
+            "auth_failed (the broker does not accept name, password or certificate), MQTT 5, 0 reconnects, 9.0 s offline",
+        ),
     ],
 )
 def test_a_state_in_words(part: str, change: dict[str, Any], shown: str) -> None:
-    """Who switched the camera off, and whether the clock is right."""
+    """Who switched the camera off, whether the clock is right, whether anything waits, why there is no link."""
     status = {**STATUS, "health": {**STATUS["health"], part: change}}
     assert dict(summary(status))[part] == shown
 
@@ -158,3 +171,29 @@ def test_a_daemon_of_another_version_is_understood_as_far_as_it_goes() -> None:
     """Fields that it does not send are empty, and nothing breaks."""
     assert dict(summary({"device": "old"}))["device"].startswith("old, ")
     assert dict(summary({}))["faults"] == "none"
+
+
+# ── what to do ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_every_status_of_the_link_has_its_word() -> None:
+    """Only `online` says enough by itself."""
+    assert {*LINK, "online"} == set(get_args(LinkStatus))
+
+
+def test_every_fault_of_the_troubleshooting_page_has_a_remedy(checkout: Path) -> None:
+    """The table of the page and the one of the program name the same codes."""
+    page = (
+        (checkout / "docs/troubleshooting.md")
+        .read_text(encoding="utf-8")
+        .partition("## Faults")[2]
+        .partition("\n## ")[0]
+    )
+    codes = set(re.findall(r"^\| [^|]+\| `([a-z_]+)` \|", page, re.MULTILINE))
+    assert len(codes) > 20
+    assert codes - set(REMEDIES) == set()
+
+
+def test_a_fault_that_nobody_knows_has_one_too() -> None:
+    assert remedy("radio", "on_fire") == "see docs/troubleshooting.md"
+    assert doctest.testmod(remedies).failed == 0

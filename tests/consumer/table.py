@@ -100,7 +100,7 @@ class Table:
         """Time passes, and what the consumer says is heard: requests are answered, receipts acknowledged."""
         self.clock.advance(span_s)
         self.desk.take(())
-        out = self.desk.outgoing()
+        out = self.desk.outgoing(1000)
         self.sent += out
         self.desk.take(
             [self._answered(each) for each in out if each.reply_to], [each.receipt for each in out if each.receipt]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import shutil
 import ssl
 import subprocess
@@ -81,10 +82,8 @@ def test_a_damaged_certificate_is_read_or_an_error(noise: bytes, at: int) -> Non
     """Wherever the damage is."""
     made = bytearray(certificate(JANUARY, DECEMBER))
     made[at : at + len(noise)] = noise
-    try:
+    with contextlib.suppress(ValueError):
         assert isinstance(of_der(bytes(made)), Validity)
-    except ValueError as error:
-        assert str(error)
 
 
 def test_a_chain_is_valid_while_all_of_it_is(tmp_path: Path) -> None:

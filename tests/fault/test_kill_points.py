@@ -43,8 +43,9 @@ class Point:
         return self.call == "unlink"
 
     def tracer(self, log: Path) -> list[str]:
+        # No --seccomp-bpf, which is faster to start: with it strace 6.1 never gets beyond the first of `when`.
         only, inject = f"trace={self.call}", f"inject={self.call}:signal=SIGKILL:when={self.n}"
-        return ["strace", "-f", "-qq", "-ttt", "--seccomp-bpf", "-o", str(log), "-e", only, "-e", inject]
+        return ["strace", "-f", "-qq", "-ttt", "-o", str(log), "-e", only, "-e", inject]
 
 
 def death(log: Path) -> float | None:

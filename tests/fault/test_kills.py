@@ -103,7 +103,7 @@ def rewritten(folder: Path) -> Told:
         tower.online()
         story.recorder.count("last", 1)
         story.kill()
-        return Told(story, [*story.finish(rates={"last": "1h"}), *repeated(story.account, WINDOW)], {})
+        return Told(story, [*story.finish(), *repeated(story.account, WINDOW)], {})
 
 
 @pytest.mark.parametrize("told", [rewritten], indirect=True)

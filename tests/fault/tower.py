@@ -20,7 +20,7 @@ from chappe.errors import LinkError
 
 from .borrowed import borrow
 from .mischief import Mischief
-from .oracle import Account, End, as_seen, balanced
+from .oracle import Account, End, as_seen, balanced, tails
 from .recorder import Recorder
 from .shelf import Shelf
 
@@ -43,11 +43,14 @@ durability = "memory"
 class = "latest"
 """
 RATES: Mapping[str, str] = {"sure": "10ms", "fast": "5ms", "soft": "20ms", "last": "10ms"}
-ONCE: Mapping[str, str] = dict.fromkeys(RATES, "1h")
-"""One reading of each at the start, then silence: the messages on which the last gaps are disclosed."""
+SLOWLY = "50ms"
+"""How often each counter counts in the last boot: its messages are those on which the last gaps are disclosed."""
 
 
 PAUSE_S = 0.02
+
+
+DISCLOSED_WITHIN_S = 5.0
 
 
 def counters(rates: Mapping[str, str]) -> str:
@@ -326,26 +329,24 @@ class Scene:
 
     # ── the end of a story ───────────────────────────────────────────────────────────────────────────────────────────
 
-    def finish(
-        self, *, killed: bool = True, rates: Mapping[str, str] = ONCE, judged: Collection[str] | None = None
-    ) -> list[str]:
+    def finish(self, *, killed: bool = True, judged: Collection[str] | None = None) -> list[str]:
         """One more boot drains everything and says what is lost; returns what is wrong.
 
         Args:
             killed: whether there were kills, after which the books know less than the consumer.
-            rates: the counters of that boot.
             judged: streams to look at; all, unless others lost messages that were not the daemon's to keep.
         """
-        self.proxy.be()
         account = self.account
         if judged is not None:
             durability = {name: kind for name, kind in account.durability.items() if name in judged}
             account = Account(durability, account.messages, account.ends)
-        tower = self.start(rates)
+        self.proxy.be()
+        tower = self.start(dict.fromkeys(self.rates, SLOWLY))
         tower.online()
-        self.until(lambda: self.depth() == 0, f"it does not drain: {self.depth()} left")
+        boot = self._waits_for_everything(account)
         live = self.ask("health")["streams"]
-        self.stop()
+        end = self.stop()
+        assert end.boot == boot, (end.boot, boot)
         books = self.shelf.books()
         return [
             *account.complaints(),
@@ -354,6 +355,19 @@ class Scene:
             *as_seen(books, account, killed=killed),
             *(f"{name}: {book['queued']} queued after the drain" for name, book in books.items() if book["queued"]),
         ]
+
+    def _waits_for_everything(self, account: Account) -> str:
+        """Wait until this boot has sent something of each stream, and nothing is left to disclose; what is missing then stays so."""
+        boot = self.ask("status")["info"]["boot"]
+
+        def done() -> bool:
+            came = {message.stream for message in list(account.messages) if message.boot == boot}
+            return came >= set(self.rates) and not tails(account)
+
+        self.recorder.wait(lambda: {m.stream for m in account.messages if m.boot == boot} >= set(self.rates))
+        with contextlib.suppress(AssertionError):
+            self.recorder.wait(done, within_s=DISCLOSED_WITHIN_S)
+        return str(boot)
 
 
 @contextmanager

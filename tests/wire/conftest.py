@@ -88,6 +88,7 @@ def make_device(stack: ExitStack) -> MakeDevice:
         client_id: str = "",
         password: Callable[[], str | None] = lambda: None,
         heard: Heard | None = None,
+        jitter: random.Random | None = None,
         **keys: Any,
     ) -> Device:
         ears = heard or Heard()
@@ -102,7 +103,7 @@ def make_device(stack: ExitStack) -> MakeDevice:
             post=ears.post,
             post_many=ears.post_many,
             password=password,
-            jitter=Hasty(),
+            jitter=jitter or Hasty(),
         )
         stack.enter_context(link)
         return Device(link, ears)

@@ -55,6 +55,15 @@ class Ground:
         options = {"protocol": self.protocol, "client_id": f"peer-{next(_numbers)}", **more}
         return self.stack.enter_context(Peer(self.broker.port, *filters, self.topic("mark"), **options))
 
+    def post(self, topic: str, *payloads: bytes, retain: bool = False, **properties: Any) -> None:
+        """Publish these as somebody who is gone afterwards; keywords are MQTT 5 properties."""
+        name = f"peer-{next(_numbers)}"
+        with Peer(self.broker.port, self.topic("mark"), protocol=self.protocol, client_id=name) as peer:
+            for payload in payloads:
+                peer.publish(topic, payload, retain=retain, **properties)
+            # amqtt drops what it has acknowledged but not yet passed on when its publisher leaves, however politely.
+            self.settle(peer)
+
     def reaches(self, topic: str, peer: Peer, *, hoped: bool) -> bool:
         """Whether a message on `topic` has reached `peer`, or will.
 

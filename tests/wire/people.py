@@ -123,6 +123,8 @@ class Peer:
         clean = {} if protocol == "5" else {"clean_session": True}
         self._client = paho.Client(paho.CallbackAPIVersion.VERSION2, client_id=client_id, protocol=version, **clean)
         self._client.suppress_exceptions = False
+        # After a restart of its broker it is back at once, and its thread ends without a second's sleep.
+        self._client.reconnect_delay_set(min_delay=0.05, max_delay=0.2)
         if login is not None:
             self._client.username_pw_set(*login)
         self._client.on_connect = self._on_connect
@@ -165,14 +167,16 @@ class Peer:
             setattr(given, name, value)
         self._client.publish(topic, payload, qos=1, retain=retain, properties=given).wait_for_publish(WITHIN_S)
 
-    def wait_for(self, predicate: Callable[[paho.MQTTMessage], bool], count: int = 1) -> list[paho.MQTTMessage]:
+    def wait_for(
+        self, predicate: Callable[[paho.MQTTMessage], bool], count: int = 1, within_s: float = WITHIN_S
+    ) -> list[paho.MQTTMessage]:
         """The first `count` messages that fit."""
 
         def fitting() -> list[paho.MQTTMessage]:
             return [message for message in self.messages if predicate(message)]
 
         with self._changed:
-            assert self._changed.wait_for(lambda: len(fitting()) >= count, WITHIN_S), (
+            assert self._changed.wait_for(lambda: len(fitting()) >= count, within_s), (
                 f"{len(fitting())} of {count} came"
             )
             return fitting()[:count]

@@ -22,12 +22,17 @@ class Proxy:
 
     Args:
         target: the broker's port on loopback.
+
+    Attributes:
+        carried: bytes forwarded to the broker, and from it.
     """
 
     def __init__(self, target: int) -> None:
         self.target = target
         self.port = 0
         self.accepted = 0
+        self.carried = [0, 0]
+        self._nearer: set[socket.socket] = set()
         self._orders: deque[Callable[[], None]] = deque()
         self._pairs: dict[socket.socket, socket.socket] = {}
         self._holding = False
@@ -126,6 +131,7 @@ class Proxy:
             near.close()
             return
         self._pairs[near], self._pairs[far] = far, near
+        self._nearer.add(near)
         self._watch(near)
         self._watch(far)
 
@@ -133,6 +139,7 @@ class Proxy:
         try:
             data = sock.recv(CHUNK)
             if data:
+                self.carried[sock not in self._nearer] += len(data)
                 self._pairs[sock].sendall(data)
                 return
         except OSError:

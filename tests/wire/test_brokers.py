@@ -24,7 +24,8 @@ from .ground import Ground
 from .people import WITHIN_S, Device
 from .proxy import Proxy
 
-MESSAGES, PARTS, EXTRA = 500, 4, 60
+MESSAGES, EXTRA = 500, 60
+PARTS = 8 if os.environ.get("NIGHTLY") else 2
 
 
 # ── coming and going ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -104,7 +105,7 @@ def test_sixty_kilobytes_arrive_whole(ground: Ground) -> None:
 
 
 def test_messages_stay_complete_and_in_order_through_cuts(ground: Ground, stack: ExitStack) -> None:
-    """500 messages while the connection is cut three times: after the repeats are dropped, each once, in order, none missing.
+    """500 messages while the connection is cut on the way: after the repeats are dropped, each once, in order, none missing.
 
     The test does what the core does: what is unacknowledged when the link dies is offered again, oldest first, when it is back. Where
     the broker loses what it has acknowledged, the order must still be right, and how much it lost is said.
@@ -140,33 +141,11 @@ def test_requests_come_in_order(ground: Ground) -> None:
     """A hundred requests: each once, in the order they were sent, none marked as retained."""
     device = ground.link()
     device.online()
-    peer = ground.peer()
-    for number in range(100):
-        peer.publish(ground.topic("req/status"), b"%d" % number)
-    asked = [device.heard.next(Asked) for _ in range(100)]
-    assert [each.body for each in asked] == [b"%d" % number for number in range(100)]
+    bodies = [b"%d" % number for number in range(100)]
+    ground.post(ground.topic("req/status"), *bodies)
+    asked = [device.heard.next(Asked) for _ in bodies]
+    assert [each.body for each in asked] == bodies
     assert {(each.verb, each.retained) for each in asked} == {("status", False)}
-
-
-# ── the broker goes ──────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-@pytest.mark.feature("MQT-06", breaks="chappe.edge.mqtt.codec:Codec.subscribe")
-def test_a_broker_that_forgot_everything_gets_the_subscriptions_again(ground: Ground) -> None:
-    """Killed and started again without its data: the link is back by itself, hears requests, and what it publishes arrives."""
-    topic = ground.topic("keep")
-    device = ground.link()
-    device.online()
-    publish(device, (1, topic, b"x"))
-    ground.broker.restart(keep=False)
-    device.heard.down("lost")
-    assert device.online().protocol == ground.protocol
-    peer = ground.peer(topic)
-    assert not ground.reaches(topic, peer, hoped=False)
-    peer.publish(ground.topic("req/status"), b"again")
-    assert device.heard.next(Asked).body == b"again"
-    publish(device, (2, topic, b"y"))
-    assert peer.payloads(topic, 1) == [b"y"]
 
 
 # ── the farm itself ──────────────────────────────────────────────────────────────────────────────────────────────────

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import random
 import signal
 import socket
 import subprocess
@@ -14,7 +16,9 @@ import pytest
 
 from chappe.core.effects import Publish
 from chappe.core.events import Asked, Event, Faulted, LinkDown, LinkUp
+from chappe.core.units import SECOND
 from chappe.edge.broker import LocalBroker, free_port
+from chappe.edge.host import SystemClock
 
 from .conftest import MakeBroker, MakeDevice, protocol_of
 from .people import WITHIN_S, Device, Heard, Peer
@@ -71,7 +75,7 @@ def test_a_cut_connection_comes_back(proxy: Proxy, make_device: MakeDevice) -> N
     device.online()
     for _ in range(3):
         proxy.cut()
-        device.heard.down("lost")
+        assert device.heard.down("lost").cut
         device.online()
     assert device.link.reconnects == 3
     assert [event.status for event in device.heard.all(LinkDown)] == ["connecting", "lost", "lost", "lost"]
@@ -99,24 +103,72 @@ def test_a_black_hole_is_found_by_a_missing_acknowledgement(proxy: Proxy, make_d
     device.online()
     proxy.hold()
     device.link.publish([Publish(token=1, topic="t", payload=b"x")])
-    assert device.heard.down("lost").reason == "no PUBACK for 1 s"
+    down = device.heard.down("lost")
+    assert (down.reason, down.cut) == ("no PUBACK for 1 s", False)
     proxy.resume()
     device.online()
 
 
-@pytest.mark.feature("MQT-04", breaks="chappe.edge.mqtt.codec:Codec.keep_alive")
+@pytest.mark.feature("MQT-04", breaks="chappe.edge.mqtt.pulse:Pulse.ping")
 def test_a_black_hole_is_found_without_traffic(proxy: Proxy, make_device: MakeDevice) -> None:
     """Nothing is published: a ping that nobody answers shows it within two keepalives; silence afterwards is no news."""
     device = make_device(proxy.port, **{**SCALED, "keepalive": "1s"})
     device.online()
     proxy.hold()
-    assert device.heard.down("lost").reason == "the broker does not answer pings"
+    down = device.heard.down("lost")
+    assert (down.reason, down.cut) == ("the broker does not answer pings", False)
     accepted = proxy.accepted
     assert device.heard.all(LinkDown)[-1].status == "lost"
     proxy.resume()
     device.online()
     assert proxy.accepted >= accepted
     assert [event.status for event in device.heard.all(LinkDown)] == ["connecting", "lost"]
+
+
+@pytest.mark.skipif(not os.environ.get("NIGHTLY"), reason="55 s; make nightly runs it")
+@pytest.mark.feature("MQT-04", breaks="chappe.edge.mqtt.pulse:Pulse.ping")
+def test_a_black_hole_is_found_in_time_with_the_settings_as_they_are(proxy: Proxy, make_device: MakeDevice) -> None:
+    """In full size: 15 s after an unanswered publish at most, 45 s where there is no traffic at all."""
+    device = make_device(proxy.port)
+    clock = SystemClock()
+    for publishes, at_most in ((True, 15 * SECOND), (False, 45 * SECOND)):
+        device.online()
+        proxy.hold()
+        begun = clock.now()
+        if publishes:
+            device.link.publish([Publish(token=1, topic="t", payload=b"x")])
+        device.heard.next(LinkDown, lambda event: event.status == "lost", within_s=60)
+        assert clock.now() - begun <= at_most
+        proxy.resume()
+
+
+@pytest.mark.skipif(not os.environ.get("NIGHTLY"), reason="a minute; make nightly runs it")
+@pytest.mark.feature("MQT-04", breaks="chappe.edge.mqtt.backoff:Backoff.wait")
+def test_a_broker_that_starts_a_minute_later_is_found(make_broker: MakeBroker, make_device: MakeDevice) -> None:
+    """In full size: nothing listens for 60 s, then there is a broker, and the link is up within one more wait."""
+    port = free_port()
+    device = make_device(port, jitter=random.Random(4))
+    device.heard.down("refused")
+    assert not threading.Event().wait(60)
+    make_broker("mosquitto", port=port)
+    begun = SystemClock().now()
+    device.online()
+    assert SystemClock().now() - begun <= 4 * SECOND
+
+
+@pytest.mark.feature("MQT-05", breaks="chappe.edge.mqtt.codec:Codec.open")
+@pytest.mark.parametrize(
+    "keepalive", ["2s", pytest.param("20s", marks=pytest.mark.skipif(not os.environ.get("NIGHTLY"), reason="30 s"))]
+)
+def test_a_device_in_a_black_hole_is_declared_offline(
+    mosquitto: LocalBroker, proxy: Proxy, make_device: MakeDevice, keepalive: str
+) -> None:
+    """Nothing comes through any more: the broker publishes the will after one and a half keepalives (MQTT 5 section 3.1.2.10)."""
+    device = make_device(proxy.port, keepalive=keepalive)
+    device.online()
+    with Peer(mosquitto.port, STATE) as peer:
+        proxy.hold()
+        assert peer.wait_for(is_will, within_s=45)[0].payload == b"offline"
 
 
 def test_acknowledgements_that_keep_coming_are_no_stall(make_device: MakeDevice, stack: ExitStack) -> None:
@@ -255,7 +307,8 @@ def test_the_broker_says_why_it_ends_a_connection(make_device: MakeDevice, stack
     server = stack.enter_context(Scripted(script))
     device = make_device(server.port)
     device.online()
-    assert device.heard.down("lost").reason == "the broker says: Session taken over"
+    down = device.heard.down("lost")
+    assert (down.reason, down.cut) == ("the broker says: Session taken over", True)
 
 
 def test_a_goodbye_before_the_broker_was_reached_ends_the_attempts(make_device: MakeDevice) -> None:

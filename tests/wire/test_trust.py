@@ -9,6 +9,7 @@ import ssl
 import subprocess
 import threading
 from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Self
 
@@ -16,7 +17,8 @@ import pytest
 
 from chappe.core.effects import Publish
 from chappe.core.events import LinkDown, LinkUp
-from chappe.edge.broker import LocalBroker
+from chappe.edge.broker import LocalBroker, free_port
+from chappe.edge.mqtt import dial
 
 from .conftest import MakeBroker, MakeDevice
 from .scripted import Conversation, Scripted
@@ -64,6 +66,7 @@ def test_a_password_that_cannot_be_read_is_said_so(guarded: LocalBroker, make_de
 # ── captive portals and other strangers ──────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.feature("MQT-09", breaks="chappe.edge.mqtt.verdicts:stranger")
 @pytest.mark.parametrize(
     ("answer", "status"),
     [
@@ -89,6 +92,7 @@ def test_what_answers_the_connect_is_looked_at(
     assert device.heard.all(LinkUp) == []
 
 
+@pytest.mark.feature("MQT-09", breaks="chappe.edge.mqtt.dial:_look_for_http")
 def test_a_tls_handshake_answered_in_http_is_a_portal(make_device: MakeDevice, stack: ExitStack) -> None:
     """A portal that intercepts the TLS port answers the ClientHello in plain HTTP."""
 
@@ -139,8 +143,6 @@ def run(folder: Path, *arguments: str) -> None:
 @pytest.fixture
 def secured(make_broker: MakeBroker, authority: Path) -> LocalBroker:
     """A mosquitto whose clients need a certificate of the CA; ready when its log says so, as it answers no plain CONNECT."""
-    from chappe.edge.broker import free_port
-
     port = free_port()
     lines = [
         f"listener {port} 127.0.0.1",
@@ -159,6 +161,7 @@ def files(authority: Path, ca: str = "ca", client: str = "client") -> dict[str, 
     return {key: str(authority / name) for key, name in paths.items() if not name.startswith(".")}
 
 
+@pytest.mark.feature("MQT-09", breaks="chappe.edge.mqtt.dial:_tls_context")
 def test_tls_with_a_client_certificate(secured: LocalBroker, make_device: MakeDevice, authority: Path) -> None:
     """Right CA, right name, our certificate: online, and 500 messages of 2 KB come through."""
     device = make_device(secured.port, host="localhost", tls=True, **files(authority))
@@ -171,6 +174,26 @@ def test_tls_with_a_client_certificate(secured: LocalBroker, make_device: MakeDe
     device.heard.down("off")
 
 
+@pytest.mark.feature("SEC-06", breaks="chappe.edge.mqtt.dial:_certificates")
+def test_the_link_says_when_certificates_end(secured: LocalBroker, make_device: MakeDevice, authority: Path) -> None:
+    """The broker's, ours and the authority's, as openssl tells them; without TLS there are none."""
+    device = make_device(secured.port, host="localhost", tls=True, **files(authority))
+    told = {"broker": "server", "client": "client", "ca": "ca"}
+    assert device.online().certificates == {name: end_of(authority / f"{file}.pem") for name, file in told.items()}
+
+
+def end_of(certificate: Path) -> int:
+    command = ["openssl", "x509", "-noout", "-enddate", "-in", certificate]
+    line = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    return int(ssl.cert_time_to_seconds(line.strip().removeprefix("notAfter=")))
+
+
+def test_without_tls_there_are_no_certificates(mosquitto: LocalBroker, make_device: MakeDevice) -> None:
+    """Nothing to tell."""
+    assert make_device(mosquitto.port).online().certificates == {}
+
+
+@pytest.mark.feature("MQT-09", breaks="chappe.edge.mqtt.dial:_insecure")
 @pytest.mark.parametrize(
     ("host", "ca"),
     [pytest.param("localhost", "stranger", id="wrong CA"), pytest.param("127.0.0.1", "ca", id="wrong name")],
@@ -208,13 +231,84 @@ def test_a_broker_that_refuses_our_certificate_is_told_apart(
     assert [event.status for event in device.heard.all(LinkDown)] == ["connecting", "auth_failed"]
 
 
+@pytest.fixture(scope="module")
+def tomorrow(authority: Path) -> Path:
+    """A certificate for localhost of the same CA that is valid from tomorrow on, as all are to a clock that starts in 1970."""
+    (authority / "index.txt").write_text("", encoding="ascii")
+    (authority / "ca.conf").write_text(
+        f"[ca]\ndefault_ca=own\n[own]\ndatabase={authority}/index.txt\nnew_certs_dir={authority}\nrand_serial=yes\n"
+        "default_md=sha256\npolicy=any\n[any]\ncommonName=supplied\n",
+        encoding="utf-8",
+    )
+    begin, end = (datetime.now(UTC) + timedelta(days=days) for days in (1, 2))
+    run(authority, "ca", "-config", "ca.conf", "-batch", "-notext", "-cert", "ca.pem", "-keyfile", "ca.key",
+        "-startdate", f"{begin:%Y%m%d%H%M%SZ}", "-enddate", f"{end:%Y%m%d%H%M%SZ}",
+        "-in", "server.csr", "-out", "tomorrow.pem", "-extfile", "server.ext")  # fmt: skip
+    (authority / "tomorrow.key").write_bytes((authority / "server.key").read_bytes())
+    return authority / "tomorrow.pem"
+
+
+@pytest.mark.feature("SEC-06", breaks="chappe.edge.mqtt.dial:_insecure")
+@pytest.mark.parametrize(("synced", "explained"), [(False, True), (True, False)], ids=["clock wrong", "clock right"])
+def test_a_clock_that_is_wrong_is_named(
+    make_device: MakeDevice,
+    authority: Path,
+    tomorrow: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    synced: bool,
+    explained: bool,
+) -> None:
+    """A certificate that is not yet valid: with a clock that nobody has set, that is said; with one that is right, it is the broker's."""
+    monkeypatch.setattr(dial, "clock_synced", lambda: synced)
+    with TlsServer(authority, tomorrow.stem) as server:
+        device = make_device(server.port, host="localhost", tls=True, ca_file=str(authority / "ca.pem"))
+        reason = device.heard.down("tls_untrusted").reason
+        device.link.close()
+    assert "not yet valid" in reason
+    assert reason.endswith("clock not synced") == explained
+    assert server.received == b""
+
+
+def unresolved(*_: object, **__: object) -> list[object]:
+    """What a machine without a network says of every name."""
+    raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+
+
+@pytest.mark.feature("MQT-10", breaks="chappe.edge.mqtt.herald:Herald.offline")
+@pytest.mark.parametrize("status", ["no_network", "refused", "auth_failed", "tls_untrusted", "online"])
+def test_each_way_to_fail_has_its_code(
+    guarded: LocalBroker, make_device: MakeDevice, monkeypatch: pytest.MonkeyPatch, stack: ExitStack,
+    request: pytest.FixtureRequest, status: str,
+) -> None:  # fmt: skip
+    """No way to the broker, nobody there, a bad password, a wrong authority; and with everything right, online."""
+    keys: dict[str, object] = {"username": "tower", "password": lambda: "right"}
+    port = guarded.port
+    match status:
+        case "no_network":
+            monkeypatch.setattr(socket, "getaddrinfo", unresolved)
+        case "refused":
+            port = free_port()
+        case "auth_failed":
+            keys["password"] = lambda: "wrong"
+        case "tls_untrusted":
+            authority = request.getfixturevalue("authority")
+            port = stack.enter_context(TlsServer(authority)).port
+            keys |= {"host": "localhost", "tls": True, "ca_file": str(authority / "stranger.pem")}
+    device = make_device(port, connect_timeout="500ms", **keys)
+    if status == "online":
+        device.online()
+    else:
+        device.heard.down(status)
+    assert [event.status for event in device.heard.all(LinkDown)] == ["connecting", *({status} - {"online"})]
+
+
 class TlsServer:
     """A TLS server that keeps what it is sent."""
 
-    def __init__(self, authority: Path) -> None:
+    def __init__(self, authority: Path, name: str = "server") -> None:
         self.received = b""
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self._context.load_cert_chain(authority / "server.pem", authority / "server.key")
+        self._context.load_cert_chain(authority / f"{name}.pem", authority / f"{name}.key")
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._thread = threading.Thread(target=self._serve, name="tls-server", daemon=True)
         self.port = self._listener.getsockname()[1]

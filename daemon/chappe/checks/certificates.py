@@ -71,7 +71,7 @@ def worst(answers: Iterable[Answer]) -> Answer:
     every = list(answers)
     ranks: Mapping[Status, int] = {"skip": 0, "pass": 1, "warn": 2, "fail": 3}
     status = max((answer[0] for answer in every), key=ranks.__getitem__)
-    remedies = dict.fromkeys(answer[2] for answer in every if len(answer) > 2)
+    remedies = dict.fromkeys(answer[2] for answer in every if len(answer) > 2 and answer[2])
     return status, "\n".join(answer[1] for answer in every), "; ".join(remedies)
 
 

@@ -21,6 +21,8 @@ COMMANDS = {
     "detect": "detect",
     "status": "live",
     "identify": "live",
+    "queue": "queue",
+    "events": "events",
     "models": "models",
     "replay": "replay",
     "bench": "bench",

@@ -1,5 +1,7 @@
-"""Who answers a command about messages: the running daemon through its control socket, else the stopped store itself (RULINGS: one of them
-has the lock of the state folder, never both)."""
+"""Who answers a command about messages: the running daemon through its control socket, else the stopped store itself.
+
+One of them has the lock of the state folder, never both: nobody writes beside a daemon.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +10,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from chappe.core.units import WallNs
 from chappe.errors import BusyError, ChappeError, LinkError, StoreError, UsageError, WireError
 
 if TYPE_CHECKING:
     from chappe.config import Loaded
+    from chappe.core.units import WallNs
     from chappe.edge.store.desk import Desk
 
 NOBODY = "start the daemon with `chappe run` or `systemctl start chappe`"
@@ -89,7 +91,8 @@ class Answering:
             desk.open()
         except BusyError:
             raise LinkError(
-                f"{error.message}, though one holds {folder}", remedy="it starts or hangs: try again, and see its journal"
+                f"{error.message}, though one holds {folder}",
+                remedy="it starts or hangs: try again, and see its journal",
             ) from None
         except PermissionError as refusal:
             raise StoreError(

@@ -6,8 +6,10 @@ import argparse
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from chappe.cli.answering import outcome
 from chappe.cli.common import Commands, add_config_options, add_json_option, load_config, print_json
-from chappe.errors import ChappeError, Exit, LinkError
+from chappe.cli.remedies import LINK, remedy
+from chappe.errors import Exit
 
 
 def register(commands: Commands) -> None:
@@ -29,14 +31,7 @@ def ask(args: argparse.Namespace, verb: str, body: Mapping[str, Any] | None = No
     from chappe.assembly import control_folder
     from chappe.edge.control import SOCKET, call
 
-    answer = call(control_folder(load_config(args).config) / SOCKET, verb, body)
-    if answer.get("status") == "ok":
-        return answer.get("data")
-    error = answer.get("error") or {}
-    code, message = error.get("code", "unknown"), error.get("message", "no reason given")
-    if code == "timeout":
-        raise LinkError(f"the daemon is busy: {message}", remedy="try again, and look into its journal")
-    raise ChappeError(f"the daemon refuses: {message} ({code})")
+    return outcome(call(control_folder(load_config(args).config) / SOCKET, verb, body))
 
 
 def run_status(args: argparse.Namespace) -> int:
@@ -76,14 +71,14 @@ def summary(status: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     Fields that a daemon of another version does not send are left empty.
     """
     info, health = status.get("info", {}), status.get("health", {})
-    uptime = _span(health.get("uptime_s", 0))
+    uptime = span(health.get("uptime_s", 0))
     yield "device", f"{status.get('device')}, chappe {info.get('version')}, up {uptime}, boot {info.get('boot')}"
     yield "state", str(status.get("state", ""))
     yield "link", _link(info, health.get("link", {}))
     yield "signal", str(status.get("signal", ""))
     yield "camera", _camera(info.get("camera", {}), health.get("camera", {}))
     yield "model", _model(info, health.get("inference", {}))
-    yield "queue", _queue(health.get("queue", {}))
+    yield "queue", _queue(health.get("queue", {}), health.get("streams", {}))
     yield "clock", "synchronised" if health.get("clock", {}).get("synced") else "not synchronised"
     yield "lamp", ", ".join(status.get("indicators", []))
     if info.get("restart_required"):
@@ -91,12 +86,15 @@ def summary(status: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     faults = health.get("faults", [])
     yield "faults", "" if faults else "none"
     for fault in faults:
-        yield "", f"{fault['part']}: {fault['code']}, for {_span(fault['for_s'])}: {fault['message']}"
+        yield "", f"{fault['part']}: {fault['code']}, for {span(fault['for_s'])}: {fault['message']}"
+        yield "", f"  remedy: {remedy(fault['part'], fault['code'])}"
 
 
 def _link(info: Mapping[str, Any], link: Mapping[str, Any]) -> str:
     protocol = f", MQTT {info['mqtt']}" if info.get("mqtt") else ""
-    return f"{link.get('status')}{protocol}, {link.get('reconnects')} reconnects, {link.get('offline_s')} s offline"
+    status = str(link.get("status"))
+    told = f"{status} ({LINK[status]})" if status in LINK else status
+    return f"{told}{protocol}, {link.get('reconnects')} reconnects, {link.get('offline_s')} s offline"
 
 
 def _camera(about: Mapping[str, Any], camera: Mapping[str, Any]) -> str:
@@ -115,15 +113,19 @@ def _model(info: Mapping[str, Any], inference: Mapping[str, Any]) -> str:
     return (info.get("model") or "none loaded") + (f", {p50:.1f} ms a frame" if p50 is not None else "")
 
 
-def _queue(queue: Mapping[str, Any]) -> str:
-    dead = f", {queue['dead']} in the dead letter" if queue.get("dead") else ""
-    return f"{queue.get('depth')} waiting, the oldest for {queue.get('oldest_s')} s{dead}"
+def _queue(queue: Mapping[str, Any], streams: Mapping[str, Any]) -> str:
+    waiting = (
+        f"{queue.get('depth')} waiting, the oldest for {queue.get('oldest_s')} s" if queue.get("depth") else "empty"
+    )
+    dead = f", {queue['dead']} dead letters: see `chappe queue show --dead`" if queue.get("dead") else ""
+    lost = sum(book.get("spilled", 0) + book.get("expired", 0) for book in streams.values())
+    return waiting + dead + (f", {lost} given up since it was made" if lost else "")
 
 
-def _span(span_s: float) -> str:
+def span(span_s: float) -> str:
     """Seconds for people.
 
-    >>> _span(7), _span(3661), _span(200_000)
+    >>> span(7), span(3661), span(200_000)
     ('7 s', '1 h 1 min', '2 d 7 h')
     """
     whole = int(span_s)

@@ -70,6 +70,9 @@ class Consumer:
         patience: how gaps are treated.
         clock: where now comes from.
 
+    Attributes:
+        online: set while the broker has granted the subscriptions.
+
     Raises:
         ValueError: if `prefix`, `name` or a device is not a valid id.
     """
@@ -96,6 +99,7 @@ class Consumer:
         chosen = (devices,) if isinstance(devices, str) else tuple(devices)
         for text in (prefix, name, *(device for device in chosen if device != "+")):
             validate_id(text)
+        self.online = threading.Event()
         self._clock = clock or SystemClock()
         self._keeper = Keeper(Path(state), setup)
         self._desk = Desk(
@@ -190,7 +194,8 @@ class Consumer:
             self._desk.link_down()
         elif link.ready:
             self._wait = FIRST_WAIT
-            for out in self._desk.outgoing():
+            self.online.set()
+            for out in self._desk.outgoing(link.room):
                 link.publish(out)
 
     def _connected(self) -> Link | None:
@@ -211,6 +216,7 @@ class Consumer:
         self._wait = min(Ns(2 * self._wait), LONGEST_WAIT)
 
     def _hang_up(self) -> None:
+        self.online.clear()
         link, self._link = self._link, None
         if link is not None:
             link.close()
@@ -220,7 +226,7 @@ class Consumer:
         link = self._link
         deadline = self._clock.now() + GOODBYE
         while link is not None and not link.failure and not self._desk.quiet and self._clock.now() < deadline:
-            for out in self._desk.outgoing():
+            for out in self._desk.outgoing(link.room):
                 link.publish(out)
             _, acked = link.pump(as_seconds(Ns(SECOND // 20)))
             self._desk.take((), acked)

@@ -133,12 +133,13 @@ class Closer:
 
     # ── asking ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def ask(self, now: Ns, answers: Callable[[str], bool]) -> list[Question]:
+    def ask(self, now: Ns, answers: Callable[[str], bool], most: int = 1000) -> list[Question]:
         """What is to be asked now; at most one question for each device.
 
         Args:
             now: when.
             answers: whether a device is there to answer.
+            most: how many questions at most.
         """
         self._look(now)
         questions: list[Question] = []
@@ -147,7 +148,7 @@ class Closer:
             if desk.question is not None and now >= desk.deadline:
                 # It may have gone while we waited: that says nothing about what it has.
                 (self.failed if answers(device) else self.too_fast)(desk.question, now)
-            if desk.question is None and now >= desk.not_before and answers(device):
+            if desk.question is None and now >= desk.not_before and len(questions) < most and answers(device):
                 desk.question = self._next(mine, now)
                 desk.deadline = Ns(now + self._patience.answer)
                 questions += [desk.question] if desk.question is not None else []

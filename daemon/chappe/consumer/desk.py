@@ -39,9 +39,6 @@ log = logging.getLogger(__name__)
 PAGE = 50
 """Messages asked for at a time."""
 
-RECEIPTS_UNDER_WAY = 100
-"""Receipts that may wait for the broker's word."""
-
 TURN: Ns = Ns(100 * MILLISECOND)
 """How long the application may take items before the network has its turn again."""
 
@@ -281,9 +278,11 @@ class Desk:
         answer = read_answer(incoming.payload)
         if answer is None:
             return False
-        question = self._asked.pop(incoming.correlation.decode("ascii", "replace") or str(answer.id), None)
+        name = incoming.correlation.decode("ascii", "replace") or str(answer.id)
+        question = self._asked.get(name)
         if question is None or question.book_id[0] != device:
             return True  # somebody else's, or an earlier run's
+        del self._asked[name]
         now = self._clock.now()
         if answer.status == "ok":
             self._pages(question, answer.data or Pages(), now, owed)
@@ -317,14 +316,23 @@ class Desk:
 
     # ── out ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def outgoing(self) -> list[Outgoing]:
-        """What is to be published now."""
+    def outgoing(self, room: int) -> list[Outgoing]:
+        """What is to be published now.
+
+        Args:
+            room: how much may be published; what does not fit waits.
+        """
+        if room <= 0:
+            return []
         now = self._clock.now()
-        out = [self._request(question) for question in self._closer.ask(now, lambda device: device not in self._absent)]
-        while self._owed and self._under_way < RECEIPTS_UNDER_WAY:
+        out = [self._request(question) for question in self._closer.ask(now, self._is_there, room)]
+        while self._owed and len(out) < room:
             out.append(self._receipt(self._owed.popleft()))
             self._under_way += 1
         return out
+
+    def _is_there(self, device: str) -> bool:
+        return device not in self._absent
 
     def _request(self, question: Question) -> Outgoing:
         self.counts.questions += 1

@@ -6,6 +6,7 @@ paho is imported by `Link.open`, not before.
 from __future__ import annotations
 
 import logging
+import socket
 import ssl
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +19,8 @@ from chappe.errors import LinkError
 
 if TYPE_CHECKING:
     from paho.mqtt.client import Client, MQTTMessage
-    from paho.mqtt.properties import Properties
+
+    from chappe.consumer.codec import Paho
 
 log = logging.getLogger(__name__)
 
@@ -28,10 +30,8 @@ BATCH = 500
 RECEIVE_MAXIMUM = 100
 """Unacknowledged messages that the broker may send; more of them make a commit cheaper, and a crash of ours costs more repeats."""
 
-WINDOW = 20
-"""What we may leave unacknowledged before a broker says how much it takes; the default of most."""
-
-MOST_UNDER_WAY = 100
+WINDOW = 100
+"""Most publishes of ours that wait for the broker's word; a broker may grant fewer (MQTT 5 section 3.2.2.3.3)."""
 
 GOODBYE_S = 1.0
 """How long a goodbye may take; a broker that does not take it will miss it."""
@@ -94,8 +94,9 @@ class Link:
         self._access = access
         self._messages: list[Incoming] = []
         self._acked: list[int] = []
-        self._receipts: dict[int, int] = {}
-        self._client: Client | None = None
+        self._under_way: dict[int, int] = {}
+        self._window = 1
+        self._client: Paho | None = None
 
     def open(self) -> None:
         """Connect, and write the CONNECT.
@@ -103,53 +104,25 @@ class Link:
         Raises:
             LinkError: if the broker cannot be reached, or a file cannot be read.
         """
-        from paho.mqtt.client import Client
-        from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+        from chappe.consumer.codec import Paho, connect_properties
 
-        five = self._access.version == "5"
-        client = Client(
-            CallbackAPIVersion.VERSION2,
-            client_id=self._client_id,
-            clean_session=None if five else False,
-            protocol=MQTTProtocolVersion.MQTTv5 if five else MQTTProtocolVersion.MQTTv311,
-            reconnect_on_failure=False,
-            manual_ack=True,
-        )
+        access, five = self._access, self._access.version == "5"
+        wishes = connect_properties(access.session_expiry_s, RECEIVE_MAXIMUM) if five else None
+        try:
+            password = _password(access)
+            client = Paho(_dial(self._host, self._port, access), self._client_id, five=five)
+        except (OSError, ValueError) as error:
+            raise LinkError(f"{self._host}:{self._port} cannot be reached: {error}") from error
         self._client = client
-        client.connect_timeout = self._access.connect_timeout_s
-        client.max_inflight_messages_set(WINDOW)
         client.on_connect = self._on_connect
         client.on_subscribe = self._on_subscribe
         client.on_message = self._on_message
         client.on_publish = self._on_publish
         client.on_disconnect = self._on_disconnect
-        try:
-            self._identify(client)
-            wishes: dict[str, Any] = {"clean_start": False, "properties": self._wishes()} if five else {}
-            client.connect(self._host, self._port, self._access.keepalive_s, **wishes)
-        except (OSError, ValueError) as error:
-            self._client = None
-            raise LinkError(f"{self._host}:{self._port} cannot be reached: {error}") from error
-
-    def _identify(self, client: Client) -> None:
-        access = self._access
-        if access.username or access.password_file:
-            password = Path(access.password_file).read_text(encoding="utf-8").strip() if access.password_file else None
+        if access.username or password is not None:
             client.username_pw_set(access.username, password)
-        if access.tls:
-            context = ssl.create_default_context(cafile=access.ca_file or None)
-            if access.cert_file:
-                context.load_cert_chain(access.cert_file, access.key_file or None)
-            client.tls_set_context(context)
-
-    def _wishes(self) -> Properties:
-        from paho.mqtt.packettypes import PacketTypes
-        from paho.mqtt.properties import Properties
-
-        wishes = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
-        wishes.SessionExpiryInterval = self._access.session_expiry_s
-        wishes.ReceiveMaximum = RECEIVE_MAXIMUM
-        return wishes
+        asked: dict[str, Any] = {"clean_start": False, "properties": wishes} if five else {}
+        client.connect(self._host, self._port, access.keepalive_s, **asked)
 
     # ── one pass ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -181,24 +154,21 @@ class Link:
             for incoming in batch:
                 self._client.ack(incoming.handle, incoming.qos)
 
+    @property
+    def room(self) -> int:
+        """How much may be published now."""
+        return max(0, self._window - len(self._under_way))
+
     def publish(self, out: Outgoing) -> None:
         """Send something."""
         if self._client is None or self.failure:
             return
-        info = self._client.publish(out.topic, out.payload, qos=1, properties=self._asking(out))
-        if out.receipt:
-            self._receipts[info.mid] = out.receipt
+        from chappe.consumer.codec import request_properties
 
-    def _asking(self, out: Outgoing) -> Properties | None:
-        if not out.reply_to or self._access.version != "5":
-            return None
-        from paho.mqtt.packettypes import PacketTypes
-        from paho.mqtt.properties import Properties
-
-        properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
-        properties.ResponseTopic = out.reply_to
-        properties.CorrelationData = out.correlation
-        return properties
+        asking = out.reply_to and self._access.version == "5"
+        properties = request_properties(out.reply_to, out.correlation) if asking else None
+        info = self._client.publish(out.topic, out.payload, qos=1, properties=properties)
+        self._under_way[info.mid] = out.receipt
 
     def close(self) -> None:
         """Say goodbye, so that the broker keeps the session without complaint; idempotent."""
@@ -209,9 +179,7 @@ class Link:
         for _ in range(GOODBYE_PASSES):
             if client.socket() is None or client.loop(GOODBYE_S / GOODBYE_PASSES):
                 break
-        sock = client.socket()
-        if sock is not None:
-            sock.close()
+        client.hang_up()
 
     # ── what paho calls ──────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -219,8 +187,7 @@ class Link:
         if reason.is_failure:
             self.failure = f"the broker refuses: {reason}"
             return
-        granted = getattr(given, "ReceiveMaximum", MOST_UNDER_WAY if self._access.version == "5" else WINDOW)
-        client.max_inflight_messages_set(min(granted, MOST_UNDER_WAY))
+        self._window = min(getattr(given, "ReceiveMaximum", WINDOW), WINDOW)
         log.info(
             "connected, the broker %s", "has kept the session" if flags.session_present else "begins a new session"
         )
@@ -230,7 +197,9 @@ class Link:
         refused = [each for each, reason in zip(self._filters, reasons, strict=False) if reason.is_failure]
         if refused:
             self.failure = f"the broker does not let us listen to {', '.join(refused)}"
-        self.ready = not refused
+            return
+        self.ready = True
+        log.info("subscribed to %s", ", ".join(self._filters))
 
     def _on_message(self, _client: Client, _data: Any, message: MQTTMessage) -> None:
         correlation = getattr(message.properties, "CorrelationData", b"") if message.properties is not None else b""
@@ -241,7 +210,7 @@ class Link:
         self._messages.append(Incoming(topic, bytes(message.payload), message.qos, correlation, message.mid))
 
     def _on_publish(self, _client: Client, _data: Any, mid: int, reason: Any, _given: Any) -> None:
-        receipt = self._receipts.pop(mid, 0)
+        receipt = self._under_way.pop(mid, 0)
         if receipt:
             self._acked.append(receipt)
             if reason.value >= REFUSAL:
@@ -249,3 +218,18 @@ class Link:
 
     def _on_disconnect(self, _client: Client, _data: Any, _flags: Any, reason: Any, _given: Any) -> None:
         self.failure = self.failure or f"disconnected: {reason}"
+
+
+def _password(access: Access) -> str | None:
+    return Path(access.password_file).read_text(encoding="utf-8").strip() if access.password_file else None
+
+
+def _dial(host: str, port: int, access: Access) -> socket.socket:
+    """A connection, with TLS where that is wanted; verified, or not at all."""
+    context = ssl.create_default_context(cafile=access.ca_file or None) if access.tls else None
+    if context is not None and access.cert_file:
+        context.load_cert_chain(access.cert_file, access.key_file or None)
+    sock = socket.create_connection((host, port), access.connect_timeout_s)
+    # A commit's acknowledgements leave at once, not after the other end's delayed ACK.
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return sock if context is None else context.wrap_socket(sock, server_hostname=host)

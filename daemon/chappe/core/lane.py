@@ -11,6 +11,8 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import msgspec
+
 from chappe.core.elision import Elider, Emission, Outcome
 from chappe.core.envelope import Lost, to_json
 from chappe.core.gaps import Gaps
@@ -55,7 +57,7 @@ class Lane:
         self.spec = spec
         self.no = entry.no
         self.next = entry.next
-        self.book = entry.book
+        self.book = msgspec.structs.replace(entry.book)
         self.elider = Elider(spec.elide) if spec.elide is not None else None
         self.queue = Queue(totals)
         self.flying: dict[int, Row] = {}

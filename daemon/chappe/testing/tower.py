@@ -6,6 +6,7 @@ import heapq
 import itertools
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from chappe import __version__
@@ -14,12 +15,17 @@ from chappe.core import events as ev
 from chappe.core.engine import boot
 from chappe.core.gestures import Sighting
 from chappe.core.settings import Config, to_data
+from chappe.core.stored import StoredRow
+from chappe.core.streams import all_specs
 from chappe.core.units import Ns, WallNs, seconds
+from chappe.edge.store import Store
 from chappe.record import render
 from chappe.testing.clock import EPOCH, START, ManualClock
+from chappe.testing.shelf import Shelf
 from chappe.testing.world import Published, World
 
 BOOT = "0123456789abcdef"
+KERNEL = "kernel"
 
 
 def parse(text: str) -> Config:
@@ -40,6 +46,8 @@ class Tower(World):
         memory: what earlier boots remembered.
         boot_id: this boot's id.
         start: monotonic time of the start.
+        store: what an earlier tower left behind (its `store`, or `kill` of it); a new `Shelf` by default.
+        folder: keep things in a real store in this folder instead.
         synced: whether the wall clock is right.
     """
 
@@ -52,8 +60,12 @@ class Tower(World):
         start: Ns = START,
         synced: bool = True,
         wall: WallNs = EPOCH,
+        store: Shelf | None = None,
+        folder: Path | None = None,
     ) -> None:
         super().__init__(parse(config), ManualClock(start, wall), memory or {})
+        self.boot = boot_id
+        self.store = self._open_store(store, folder)
         self.lines: list[bytes] = []
         self.window = 100
         self._numbers = itertools.count(1)
@@ -65,12 +77,31 @@ class Tower(World):
             config=to_data(self.config),
             config_hash="0" * 12,
             version=__version__,
-            memory=self.memory,
+            memory={**self.store.memory(), **self.memory},
+            backlog=self.store.backlog(),
         )
         self.engine, effects = boot(started)
         self.lines.append(render(started, effects))
         self._carry_out(effects)
         self._drain(self.clock.now())
+
+    def _open_store(self, left: Shelf | None, folder: Path | None) -> Shelf | Store:
+        kept = {name: spec.history for name, spec in all_specs(self.config).items() if spec.history is not None}
+        store: Shelf | Store
+        if folder is not None:
+            store = Store(folder, self.clock, self._from_store, retention=kept, boot=self.boot, kernel=KERNEL)
+        elif left is not None:
+            store = left.crash(self.clock, self._from_store, boot=self.boot)
+        else:
+            store = Shelf(self.clock, self._from_store, retention=kept, boot=self.boot)
+        store.open(threaded=False)
+        return store
+
+    @property
+    def rows(self) -> dict[int, StoredRow]:
+        """The rows of the outbox that are on disk (only without a `folder`)."""
+        assert isinstance(self.store, Shelf)
+        return self.store.tables.rows
 
     # ── time ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -80,7 +111,7 @@ class Tower(World):
         while True:
             moments = [
                 moment
-                for moment in (self.engine.due(), self._coming[0][0] if self._coming else None)
+                for moment in (self.engine.due(), self._coming[0][0] if self._coming else None, self._store_due)
                 if moment is not None
             ]
             if self.finished is not None or not moments or min(moments) > end:
@@ -91,6 +122,8 @@ class Tower(World):
                 self._drain(self.clock.now())
             elif due is not None and due <= self.clock.now():
                 self._step(ev.Tick(at=self.clock.now()))
+            else:
+                self._store_due = self.store.step(self.clock.now())
         self.clock.set(end)
 
     def until(self, moment_s: float) -> None:

@@ -14,7 +14,9 @@ from chappe.core import events as ev
 from chappe.core.settings import Config, Sensor
 from chappe.core.units import SECOND, Ns, seconds
 from chappe.edge.sensors import find_driver
+from chappe.edge.store import Store
 from chappe.testing.clock import ManualClock
+from chappe.testing.shelf import Shelf
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,8 @@ class World:
         opened: when the camera was opened; `closed` likewise.
         finished: when the engine had nothing more to do; None before.
         reading: what a sensor reads next, by name; None for silence. Default: its real driver.
+        commits: every commit that was asked for.
+        store: a `Shelf`, or a real store.
         ack: reason code with which a message is acknowledged; None for not at all.
         ack_after: seconds until the acknowledgement.
     """
@@ -85,7 +89,8 @@ class World:
         self.ack: Callable[[Published], int | None] = _success
         self.ack_after = 0.0
         self.commits: list[ef.Commit] = []
-        self.rows: dict[int, Any] = {}
+        self.store: Shelf | Store
+        self._store_due: Ns | None = None
         self._start = clock.now()
         self._up = False
         self._order = itertools.count()
@@ -102,10 +107,17 @@ class World:
         heapq.heappush(self._coming, (at, next(self._order), event(at)))
 
     def _carry_out(self, effects: Iterable[ef.Effect]) -> None:
+        effects = list(effects)
+        self.commits += [effect for effect in effects if isinstance(effect, ef.Commit)]
         for effect in effects:
             act = self._ACTS.get(type(effect))
             if act is not None:
                 act(self, effect)
+        self.store.handle(effects)
+        self._store_due = self.store.step(self.clock.now())
+
+    def _from_store(self, event: ev.Event) -> None:
+        heapq.heappush(self._coming, (event.at, next(self._order), event))
 
     def _publish(self, effect: ef.Publish) -> None:
         payload = json.loads(effect.payload) if effect.payload else None
@@ -156,21 +168,6 @@ class World:
     def _reply(self, effect: ef.Reply) -> None:
         self.replies[effect.to] = json.loads(effect.payload)
 
-    def _commit(self, effect: ef.Commit) -> None:
-        number = effect.number
-        self.commits.append(effect)
-        for row in effect.rows:
-            self.rows[row.id] = row
-        for row_id in effect.gone:
-            self.rows.pop(row_id, None)
-        self.later(0, lambda at: ev.Committed(at=at, number=number))
-
-    def _fetch(self, effect: ef.Fetch) -> None:
-        ids = sorted(row_id for row_id in self.rows if effect.after < row_id <= effect.upto)[: effect.limit]
-        rows = tuple(self.rows[row_id] for row_id in ids)
-        after = ids[-1] if len(ids) == effect.limit else effect.upto
-        self.later(0, lambda at: ev.Fetched(at=at, stream=effect.stream, purpose=effect.purpose, rows=rows, after=after))
-
     def _finish(self, effect: ef.Finished) -> None:
         del effect
         self.finished = self.now_s
@@ -186,8 +183,6 @@ class World:
         ef.Remember: _remember,
         ef.SampleHost: _sample,
         ef.Reply: _reply,
-        ef.Commit: _commit,
-        ef.Fetch: _fetch,
         ef.Finished: _finish,
     }
 

@@ -15,9 +15,9 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from chappe.bench.outage.plan import FULL, QUICK, Plan
+from chappe.bench.peers import NAMES as PEERS
 
 NAMES = ("refused", "black_hole", "kill_outage", "kill_drain", "power_cut", "broker_kill", "broker_queue")
-PEER_NAMES = ("bridge", "bridge-best", "node-red", "mqtt-io", "thingsboard")
 EXPOSURE_LIMIT_MS = 350.0
 
 
@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-kernel", action="store_true", help="black holes by a proxy, even as root")
     parser.add_argument("--peers", action="store_true", help="the same for the peers, installed when missing")
     parser.add_argument(
-        "--peer", action="append", choices=PEER_NAMES, metavar="NAME", help=f"only this peer, not Chappe: {', '.join(PEER_NAMES)}"
+        "--peer", action="append", choices=PEERS, metavar="NAME", help=f"only this peer, not Chappe: {', '.join(PEERS)}"
     )
     parser.add_argument(
         "--peers-dir", type=Path, default=Path("build/peers"), metavar="DIR", help="where peers are installed (default: build/peers)"
@@ -73,7 +73,7 @@ def _lines(args: argparse.Namespace, plan: Plan, seed: int, *, kernel: bool) -> 
         # A bridge takes its time to come back, in a short run too.
         patient = replace(plan, silence_s=FULL.silence_s)
         scenarios = [name for name in peers.SCENARIOS if name in wanted]
-        for name in args.peer or PEER_NAMES:
+        for name in args.peer or PEERS:
             _say(f"{name}: {', '.join(scenarios)}")
             yield from peers.measure(name, scenarios, patient, args.peers_dir, kernel=kernel)
 
@@ -95,8 +95,8 @@ def _chappe(wanted: Sequence[str], rounds: int, plan: Plan, seed: int, *, kernel
 
 
 def judge_limits(line: dict[str, Any]) -> str:
-    """What is wrong with a line of Chappe, or nothing; peers and the control have no limits."""
-    if not line["subject"].startswith("Chappe"):
+    """What is wrong with a line of Chappe, or nothing; peers, brokers and the control have no limits."""
+    if not line["subject"].startswith(("Chappe", "reference consumer")):
         return ""
     wrong = []
     if line["lost"]:

@@ -35,7 +35,8 @@ class Daemon:
         host, port: where it finds the broker.
         streams: durability of each stream; a sensor of the same name feeds it.
         rate_hz: values per second, over all streams.
-        further: more TOML.
+        mqtt: further lines of ``[mqtt]``.
+        each: further lines of every ``[streams.*]``.
     """
 
     def __init__(
@@ -46,15 +47,17 @@ class Daemon:
         port: int,
         streams: Mapping[str, str],
         rate_hz: int,
-        further: str = "",
+        *,
+        mqtt: str = "",
+        each: str = "",
     ) -> None:
         self.state = state
         self.streams = dict(streams)
         self.ledgers = {name: Ledger(folder / f"{name}.ledger") for name in streams}
         self._folder = folder
-        self._where = f'[mqtt]\nhost = "{host}"\nport = {port}\n'
+        self._where = f'[mqtt]\nhost = "{host}"\nport = {port}\n{mqtt}'
         self._every_ms = max(1, round(1000 * len(streams) / rate_hz))
-        self._further = further
+        self._each = each
         self._process: subprocess.Popen[bytes] | None = None
         self._listener: threading.Thread | None = None
         self._heard = threading.Event()
@@ -81,9 +84,9 @@ class Daemon:
             text += (
                 f'[sensors.{name}]\ndriver = "{plugin.NAME}"\nevery = "{self._every_ms}ms"\nunit = "{FILLER}"\n'
                 f'options = {{ ledger = "{self.ledgers[name].path}" }}\n'
-                f'[streams.{name}]\nclass = "log"\ndurability = "{durability}"\n'
+                f'[streams.{name}]\nclass = "log"\ndurability = "{durability}"\n{self._each}'
             )
-        return text + self._further
+        return text
 
     def start(self) -> int:
         """Start it; returns when it said that it is ready, monotonic nanoseconds.
@@ -167,6 +170,11 @@ class Daemon:
     def offered(self, stream: str) -> Sequence[int]:
         """When each value of a stream was offered."""
         return self.ledgers[stream].times()
+
+    def seal(self) -> None:
+        """The sensors read nothing any more."""
+        for ledger in self.ledgers.values():
+            ledger.seal()
 
     def close(self) -> None:
         """Stop it and close the ledgers; idempotent."""

@@ -146,7 +146,7 @@ def judge(stream: str, received: Sequence[Message], course: Course, offered: Seq
     disclosed = {key for key in gone if _covers(mine, key)}
     figures = Figures(**{**asdict(blank), "offered": len(offered), "accepted": len(accepted)})
     figures.lost = len(set(accepted) - set(first) - set(left)) + len(gone - disclosed)
-    figures.disclosed = len(disclosed)
+    figures.disclosed = len(disclosed) + _open_ends(mine, course.kills, accepted, offered)
     figures.repeats = len(mine) - len(first)
     figures.repeats_after = len(first) - len({message.value for message in first.values()})
     figures.disorder = disorder(list(first.values()))
@@ -175,6 +175,21 @@ def _covers(received: Sequence[Message], key: Id) -> bool:
             if seq <= lost.get("to", seq):
                 return True
     return False
+
+
+def _open_ends(
+    received: Sequence[Message], kills: Sequence[Kill], accepted: Mapping[Id, int], offered: Sequence[int]
+) -> int:
+    """Values that were offered before a kill, accepted by nobody, and are covered by a gap without an end (``crash``)."""
+    crashed = {str(lost["boot"]) for m in received if (lost := m.lost) is not None and "to" not in lost and "boot" in lost}
+    values = {value: boot for (boot, _), value in accepted.items()}
+    covered = 0
+    for kill in kills:
+        before = [number for number, at in enumerate(offered) if at <= kill.at]
+        last = max((number for number in before if number in values), default=-1)
+        if last >= 0 and values[last] in crashed:
+            covered += len(before) - 1 - last
+    return covered
 
 
 def disorder(received: Sequence[Message]) -> int:

@@ -27,7 +27,8 @@ class Ledger:
 
     def __init__(self, path: Path, capacity: int = CAPACITY) -> None:
         self.path = path
-        self._size = (capacity + 1) * _CELL.size
+        self._size = (capacity + 2) * _CELL.size
+        self._seal = capacity + 1
         self._map: mmap.mmap | None = None
         self._turn = threading.Lock()
 
@@ -46,6 +47,15 @@ class Ledger:
     def count(self) -> int:
         """The highest number entered, and one."""
         return self._get(0)
+
+    @property
+    def sealed(self) -> bool:
+        """Whether no further number is to be taken."""
+        return self._get(self._seal) != 0
+
+    def seal(self) -> None:
+        """Take no further number; those who feed look at `sealed`."""
+        self._put(self._seal, 1)
 
     def enter(self) -> int:
         """Take the next number, now."""

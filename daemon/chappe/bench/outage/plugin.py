@@ -14,7 +14,7 @@ NAME = "bench_ledger"
 
 
 class Feed:
-    """Reads the next number of the ledger that its option ``ledger`` names."""
+    """Reads the next number of the ledger that its option ``ledger`` names; a sealed one is a sensor that was unplugged."""
 
     def __init__(self) -> None:
         self._ledger: Ledger | None = None
@@ -24,6 +24,8 @@ class Feed:
 
     def read(self) -> int:
         assert self._ledger is not None, "read before open"
+        if self._ledger.sealed:
+            raise OSError("the ledger is sealed")
         return self._ledger.enter()
 
     def close(self) -> None:

@@ -29,7 +29,6 @@ PEERS: dict[str, Make] = {
     "node-red": NodeRed,
     "mqtt-io": MqttIo,
 }
-NAMES = (*PEERS, "thingsboard")
 SCENARIOS = ("refused", "black_hole", "kill_outage", "power_cut")
 _COMES_UP_S = 90.0
 
@@ -140,19 +139,15 @@ def numbers(peer: Peer, arrivals: Sequence[Arrival]) -> list[int]:
 
 
 def _figures(peer: Peer, scenario: str, arrivals: Sequence[Arrival], recovered: int) -> Figures:
-    got = [(arrival.at, number) for arrival in arrivals if (number := peer.number(arrival.payload)) >= 0]
-    distinct = {number: at for at, number in reversed(got)}
+    got = [(arrival.topic, number, arrival.at) for arrival in arrivals if (number := peer.number(arrival.payload)) >= 0]
+    distinct = {number: at for _, number, at in reversed(got)}
     taken = peer.accepted.numbers()
     figures = Figures(scenario=scenario, subject=peer.name, qos=peer.qos, note=f"accepted: {peer.accepted_means}")
     figures.offered = peer.offered.count
     figures.accepted = len(taken | set(distinct))
     figures.lost = len(taken - set(distinct))
     figures.repeats = len(got) - len(distinct)
-    order = sorted(distinct, key=lambda number: distinct[number])
-    highest = -1
-    for number in order:
-        figures.disorder += number < highest
-        highest = max(highest, number)
+    figures.disorder = disorder([(topic, number) for topic, number, _ in got])
     after = [at for at in distinct.values() if at > recovered]
     if after:
         figures.first_s = round((min(after) - recovered) / SECOND_NS, 2)
@@ -160,3 +155,16 @@ def _figures(peer: Peer, scenario: str, arrivals: Sequence[Arrival], recovered: 
     if backlog:
         figures.drain_s = round((max(backlog) - recovered) / SECOND_NS, 2)
     return figures
+
+
+def disorder(got: Sequence[tuple[str, int]]) -> int:
+    """How many first copies came behind a higher number of their topic."""
+    seen: set[int] = set()
+    highest: dict[str, int] = {}
+    wrong = 0
+    for topic, number in got:
+        if number not in seen:
+            seen.add(number)
+            wrong += number < highest.get(topic, -1)
+            highest[topic] = max(number, highest.get(topic, -1))
+    return wrong

@@ -14,7 +14,7 @@ from chappe.edge.store import codec
 from chappe.edge.store.blobs import Blobs
 from chappe.edge.store.codec import File
 from chappe.edge.store.database import Database
-from chappe.edge.store.schema import migrate
+from chappe.edge.store.schema import OUTBOX, migrate
 
 STANDINGS_KEPT = 10_000
 
@@ -33,7 +33,7 @@ class Base(Database):
     """
 
     def __init__(self, path: Path, blobs: Blobs, kernel: str = "") -> None:
-        super().__init__(path, migrate)
+        super().__init__(path, migrate, OUTBOX)
         self.blobs = blobs
         self.boots: dict[str, int] = {}
         self.boot_names: dict[int, str] = {}
@@ -44,6 +44,8 @@ class Base(Database):
     def learn(self) -> None:
         """Read the numbers of boots and lanes."""
         found = self.link.execute("SELECT kind, no, name FROM names").fetchall()
+        if any(type(no) is not int or type(name) is not str for _, no, name in found):
+            raise codec.CorruptError("a boot or a stream has no name")
         self.boot_names = {no: name for kind, no, name in found if kind == "boot"}
         self.streams = {no: name for kind, no, name in found if kind == "lane"}
         self.boots = {name: no for no, name in self.boot_names.items()}
@@ -149,7 +151,8 @@ class Base(Database):
             f"SELECT {codec.LANE_COLUMNS} FROM lanes WHERE no = ?",  # noqa: S608 - names of ours
             (self.lanes.get(stream, -1),),
         ).fetchone()
-        return None if found is None else codec.unpack_lane(found)[1:]
+        with codec.legible():
+            return None if found is None else codec.unpack_lane(found)[1:]
 
 
 def delete(link: sqlite3.Connection, table: str, ids: Iterable[int]) -> None:

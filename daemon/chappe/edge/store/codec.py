@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 from zlib import crc32
 
@@ -206,9 +207,30 @@ def unpack_standing(record: Tuple) -> Standing | None:
         return None
 
 
+class CorruptError(sqlite3.DatabaseError):
+    """The file can be read, but what is in it is not what was written."""
+
+    sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+
+
+@contextlib.contextmanager
+def legible() -> Iterator[None]:
+    """Inside, a record that makes no sense is a corrupt file.
+
+    Raises:
+        CorruptError: if there is one.
+    """
+    try:
+        yield
+    except Unreadable as error:
+        raise CorruptError(f"a record makes no sense: {error}") from error
+
+
 def corrupt_code(error: BaseException) -> bool:
     """Whether an error says that the file is not what was written (https://www.sqlite.org/rescode.html)."""
     code = getattr(error, "sqlite_errorcode", 0)
     # A sector that cannot be read, or a file that ends too early, is a corrupt file; a write that fails is not.
     unreadable = (sqlite3.SQLITE_IOERR_READ, sqlite3.SQLITE_IOERR_SHORT_READ)
-    return code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or code in unreadable
+    # Text that is no UTF-8 was not written by us; the sqlite3 module says so without a code.
+    garbled = isinstance(error, sqlite3.OperationalError) and str(error).startswith("Could not decode")
+    return code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or code in unreadable or garbled

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+
+from chappe.edge.store.codec import CorruptError
 
 PAGE = 4096
 
@@ -56,17 +58,26 @@ class Database:
     Args:
         path: the file.
         migrate: brings its tables up to date.
+        tables: columns of each.
     """
 
-    def __init__(self, path: Path, migrate: Callable[[sqlite3.Connection], None]) -> None:
+    def __init__(
+        self, path: Path, migrate: Callable[[sqlite3.Connection], None], tables: Mapping[str, Mapping[str, type]]
+    ) -> None:
         self.path = path
         self._migrate = migrate
+        self._tables = tables
         self._link: sqlite3.Connection | None = None
 
     @property
     def link(self) -> sqlite3.Connection:
-        """The connection."""
-        assert self._link is not None, "open() comes first"
+        """The connection.
+
+        Raises:
+            sqlite3.Error: if the file is not open.
+        """
+        if self._link is None:
+            raise sqlite3.OperationalError(f"{self.path} is not open")
         return self._link
 
     @property
@@ -82,7 +93,15 @@ class Database:
         self._link = connect(self.path, writable=writable)
         if writable:
             self._migrate(self._link)
+        self._check()
         self.learn()
+
+    def _check(self) -> None:
+        """Noise in the first page can leave tables with other columns; a newer version may have added some."""
+        for table, columns in self._tables.items():
+            found = {name for _, name, *_ in self.link.execute(f'PRAGMA table_info("{table}")')}
+            if not columns.keys() <= found:
+                raise CorruptError(f"the table {table} is not as it was made")
 
     def learn(self) -> None:
         """Read what has to be known to write; also after a transaction that did not come about."""

@@ -176,6 +176,20 @@ class Desk:
             finally:
                 entries.close()
 
+    def place(self, reader: str, stream: str, offset: int) -> None:
+        """Remember how far a reader of the history has come: everything up to and including `offset`.
+
+        Raises:
+            StoreError: if the file cannot be written.
+        """
+        entries = Entries(self._folder / HISTORY)
+        with self._told():
+            entries.open()
+            try:
+                entries.place(reader, stream, offset)
+            finally:
+                entries.close()
+
     # ── giving up, and trying again ──────────────────────────────────────────────────────────────────────────────────
 
     def drop(self, ids: Collection[int] = (), stream: str = "", *, dead: bool = False) -> int:

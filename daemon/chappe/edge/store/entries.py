@@ -18,7 +18,7 @@ from chappe.core.stored import LANE_BITS, Entry, Found
 from chappe.core.units import Ns, WallNs
 from chappe.edge.store.codec import Unreadable
 from chappe.edge.store.database import Database
-from chappe.edge.store.schema import migrate_history
+from chappe.edge.store.schema import ANNALS, migrate_history
 
 BESIDE = 64
 """What an entry takes up besides its envelope, about: numbers, checksum, its place in the index."""
@@ -69,7 +69,7 @@ class Entries(Database):
     """
 
     def __init__(self, path: Path) -> None:
-        super().__init__(path, migrate_history)
+        super().__init__(path, migrate_history, ANNALS)
         self.lanes: dict[str, Lane] = {}
         self.boots: dict[str, int] = {}
         self.boot_names: dict[int, str] = {}

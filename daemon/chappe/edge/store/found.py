@@ -23,17 +23,18 @@ def backlog(base: Base, kernel: str, salvaged: int | None = None) -> Backlog:
     Raises:
         sqlite3.Error: if the file is corrupt or cannot be read.
     """
-    lanes, corrupt = _lanes(base)
-    dead = _dead(base)
-    return Backlog(
-        kernel=kernel,
-        lanes=lanes,
-        boots=_boots(base, lanes.values(), dead),
-        dead=dead,
-        receipts=_standings(base),
-        corrupt=corrupt,
-        salvaged=salvaged,
-    )
+    with codec.legible():
+        lanes, corrupt = _lanes(base)
+        dead = _dead(base)
+        return Backlog(
+            kernel=kernel,
+            lanes=lanes,
+            boots=_boots(base, lanes.values(), dead),
+            dead=dead,
+            receipts=_standings(base),
+            corrupt=corrupt,
+            salvaged=salvaged,
+        )
 
 
 def _lanes(base: Base) -> tuple[dict[str, LaneFound], dict[str, Lost]]:

@@ -17,12 +17,11 @@ from chappe.core.stored import LANE_BITS, Entry, Page
 from chappe.core.units import DAY, MINUTE, SECOND, Ns
 from chappe.edge.host import Clock
 from chappe.edge.store.carry import carry_history
-from chappe.edge.store.codec import corrupt_code
 from chappe.edge.store.disk import Disk
 from chappe.edge.store.entries import BESIDE, Entries, Place
 from chappe.edge.store.faults import Faults
 from chappe.edge.store.folder import HISTORY
-from chappe.edge.store.salvage import adopt, rescue
+from chappe.edge.store.salvage import prepare, rescue, unreadable
 from chappe.edge.store.search import Search
 
 BATCH_EVERY = 10 * SECOND
@@ -86,12 +85,12 @@ class History:
     def _open(self) -> None:
         if self._entries.is_open:
             return
-        adopt(self._entries.path, self._clock.wall())
         try:
+            prepare(self._entries.path, self._clock.wall())
             self._entries.open()
         except Troubles as error:
             self._entries.close()
-            if not corrupt_code(error):
+            if not unreadable(error):
                 raise
             self._replace(error)
 
@@ -224,7 +223,7 @@ class History:
 
     def _trouble(self, error: BaseException) -> bool:
         """Tell of trouble; returns whether trying again makes sense."""
-        if not corrupt_code(error):
+        if not unreadable(error):
             self._faults.report("store_full" if self._disk.full(error) else FAILED, str(error))
             return False
         try:

@@ -13,7 +13,7 @@ from chappe.core.row import OVERHEAD
 from chappe.core.stored import Backlog, Burial, StoredRow, lane_of
 from chappe.edge.store import codec
 from chappe.edge.store.base import Base, delete
-from chappe.edge.store.codec import File, Tuple
+from chappe.edge.store.codec import CorruptError, File, Tuple
 
 
 class Pageful(NamedTuple):
@@ -45,6 +45,8 @@ def fetch(base: Base, question: Fetch) -> Pageful:
     cursor = _select(base, question)
     try:
         for record in cursor:
+            if record[0] <= after:
+                raise CorruptError("rows are out of order")
             after, looked = record[0], looked + 1
             row = unpack(record, stream, names.get(record[1], ""))
             if row is not None and with_data and record[13]:

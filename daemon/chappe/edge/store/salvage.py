@@ -14,13 +14,18 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from chappe.core.units import SECOND, WallNs
+from chappe.edge.store.codec import corrupt_code
 from chappe.edge.store.database import Database
 from chappe.edge.store.folder import sync_folder
-from chappe.edge.store.pages import Pages
+from chappe.edge.store.pages import Pages, log_broken
 
 SIDES = ("", "-wal", "-shm")
 
 D = TypeVar("D", bound=Database)
+
+
+class BrokenLogError(OSError):
+    """A log is there that SQLite would take for empty, and write over."""
 
 
 class Rescue(NamedTuple):
@@ -84,6 +89,23 @@ def set_aside(path: Path, wall: WallNs) -> Path:
             Path(f"{path}{side}").rename(f"{aside}{side}")
     sync_folder(path.parent)
     return aside
+
+
+def prepare(path: Path, wall: WallNs) -> None:
+    """Before a file is opened: finish, or forget, a salvage that a kill interrupted, and look at its log.
+
+    Raises:
+        BrokenLogError: if the log was never written by SQLite.
+    """
+    adopt(path, wall)
+    log = Path(f"{path}-wal")
+    if log_broken(log):
+        raise BrokenLogError(f"{log} is no log")
+
+
+def unreadable(error: BaseException) -> bool:
+    """Whether an error says that a file is not what was written."""
+    return isinstance(error, BrokenLogError) or corrupt_code(error)
 
 
 def adopt(path: Path, wall: WallNs) -> None:

@@ -68,6 +68,15 @@ STANDING: Mapping[str, type] = {
 # Rows name their lane and boot by number only. Were the page with those names lost, no row could be told; so they stand on two pages.
 NAME: Mapping[str, type] = {"id": int, "kind": str, "no": int, "name": str}
 
+OUTBOX: Mapping[str, Mapping[str, type]] = {
+    "memory": MEMORY,
+    "rows": ROW,
+    "dead": DEAD,
+    "lanes": LANE,
+    "boots": BOOT,
+    "standings": STANDING,
+    "names": NAME,
+}
 
 # ── the history ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -91,6 +100,13 @@ REMOVED: Mapping[str, type] = {
     "n": int,
     "reason": str,
     "wall": int,
+}
+ANNALS: Mapping[str, Mapping[str, type]] = {
+    "streams": STREAM,
+    "boots": BOOT_NAME,
+    "entries": ENTRY,
+    "cursors": CURSOR,
+    "removed": REMOVED,
 }
 
 

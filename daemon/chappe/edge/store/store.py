@@ -75,6 +75,7 @@ class Store:
         self._worker = Worker("store", self.step, clock=clock, post=post, reset=self._abandon)
         self._lock = -1
         self._threaded = False
+        self._opened = False
         self._found = Backlog()
         self._todo: deque[ef.Effect] = deque()
         self._memory: dict[str, str] = {}
@@ -102,6 +103,8 @@ class Store:
             self._found = self._vault.open()
             self._history.open()
         except (OSError, sqlite3.Error) as error:
+            self._history.close()
+            self._vault.close()
             self.close()
             if isinstance(error, BusyError):
                 raise
@@ -109,6 +112,7 @@ class Store:
                 f"the state folder {self._folder} cannot be used: {error}",
                 remedy="make it writable for this user, or set device.state_dir",
             ) from error
+        self._opened = True
         self._threaded = threaded
         if threaded:
             self._worker.start()
@@ -125,7 +129,8 @@ class Store:
         """Write what waits, close the files, give the lock back."""
         if not self._worker.stop(STOP_WITHIN_S):
             return  # it hangs in a write, and what it holds is its own
-        if self._vault.is_open:
+        if self._opened:
+            self._opened = False
             self._retry_at = Ns(0)
             self._obey(self._clock.now(), patient=True)
             self._history.close()

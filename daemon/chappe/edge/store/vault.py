@@ -14,21 +14,21 @@ from typing import TypeVar
 from chappe.core import effects as ef
 from chappe.core import events as ev
 from chappe.core.stored import Backlog, FaultCode, StoredRow, lane_of
-from chappe.core.units import Ns
+from chappe.core.units import MINUTE, Ns
 from chappe.edge.host import Clock
 from chappe.edge.store import reading
 from chappe.edge.store.base import Base
 from chappe.edge.store.blobs import Blobs
 from chappe.edge.store.carry import carry_outbox
-from chappe.edge.store.codec import corrupt_code
 from chappe.edge.store.disk import Disk
 from chappe.edge.store.faults import Faults
 from chappe.edge.store.folder import FILE
 from chappe.edge.store.found import backlog
 from chappe.edge.store.losses import lose
-from chappe.edge.store.salvage import Rescue, adopt, rescue
+from chappe.edge.store.salvage import Rescue, prepare, rescue, unreadable
 
 T = TypeVar("T")
+SALVAGE_EVERY = MINUTE
 Troubles = (sqlite3.Error, OSError)
 
 
@@ -63,6 +63,7 @@ class Vault:
         self._blobs = Blobs(folder, inline)
         self._base = Base(folder / FILE, self._blobs, kernel)
         self._swept = False
+        self._salvage_at = Ns(0)
 
     def open(self) -> Backlog:
         """Open the file; a corrupt one is salvaged first.
@@ -70,13 +71,13 @@ class Vault:
         Raises:
             sqlite3.Error, OSError: if the folder cannot be used.
         """
-        adopt(self._base.path, self._clock.wall())
         self._blobs.open()
         try:
+            prepare(self._base.path, self._clock.wall())
             return self._found(None)
         except Troubles as error:
             self._base.close()
-            if corrupt_code(error):
+            if unreadable(error):
                 return self._found(self._rescue(error).rows)
             if self._disk.full(error) and self._disk.give_up():
                 return self._found(None)
@@ -91,10 +92,6 @@ class Vault:
             self._lose("dead", bad)
             found = backlog(self._base, self._kernel, salvaged)
         return found
-
-    @property
-    def is_open(self) -> bool:
-        return self._base.is_open
 
     def close(self) -> None:
         """Close the file."""
@@ -165,13 +162,13 @@ class Vault:
         """What can wait: blobs that nobody names, a ballast that is missing, pages that are free."""
         if self._disk.restore():
             self._faults.heal("store_full")
-        try:
-            if not self._swept:
-                self._blobs.clean(lambda id_: reading.path_of(self._base, id_))
-                self._swept = True
-            self._base.shrink(hard=self._disk.low)
-        except Troubles as error:
-            self._faults.report("store_full" if self._disk.full(error) else "store_failed", str(error))
+        self._read(self._tidy, None)
+
+    def _tidy(self) -> None:
+        if not self._swept:
+            self._blobs.clean(lambda id_: reading.path_of(self._base, id_))
+            self._swept = True
+        self._base.shrink(hard=self._disk.low)
 
     # ── trouble ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -184,9 +181,11 @@ class Vault:
     def _insist(self, do: Callable[[], T]) -> T:
         """Do something; once more after room was made, or the file salvaged."""
         try:
+            if not self._base.is_open:
+                self._base.open()
             return do()
         except Troubles as error:
-            if corrupt_code(error):
+            if unreadable(error):
                 self._reset(error)
             elif self._disk.full(error):
                 self._faults.report("store_full", str(error))
@@ -222,7 +221,13 @@ class Vault:
         return found
 
     def _reset(self, error: BaseException) -> None:
+        """Go on with a new file; where none can be made, that is not tried again for a while, as it means reading all of the old one."""
+        now = self._clock.now()
+        if now < self._salvage_at:
+            raise error
+        self._salvage_at = Ns(now + SALVAGE_EVERY)
         self._base.close()
         found = self._rescue(error)
+        self._salvage_at = Ns(0)
         self._base.open()
         self._post(ev.StoreReset(at=self._clock.now(), path=str(found.path), salvaged=found.rows))

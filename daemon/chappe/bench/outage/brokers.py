@@ -1,0 +1,224 @@
+"""What a broker loses after its PUBACK, and how the reference consumer gets it back from the device's history.
+
+No outbox can prevent this loss: to the device the message is delivered. `broker_kill`: mosquitto with ``persistence true`` is killed and
+started again; sessions and what waited in them since the last save are gone. `broker_queue`: into a mosquitto with the queue limits it comes
+with (1,000 messages per subscriber), a backlog is drained at full speed.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from chappe.bench.outage.counter import Counter
+from chappe.bench.outage.daemon import DEVICE, Daemon
+from chappe.bench.outage.judge import Figures, messages
+from chappe.bench.outage.link import Link
+from chappe.bench.outage.plan import SECOND_NS, Plan, hold, now
+from chappe.bench.outage.scratch import scratch_folder
+from chappe.consumer import Consumer, Message
+from chappe.edge.broker import LOOPBACK, LocalBroker
+from chappe.errors import EdgeError
+
+SCENARIOS = ("broker_kill", "broker_queue")
+STREAMS = {"first": "first", "behind": "behind"}
+FLOOD_HZ = 500
+_DEFAULT_LIMITS = ("max_queued_messages 1000", "max_inflight_messages 20")
+_CLOSED_WITHIN_S = 300.0
+_IN_TIME_S = 60.0
+
+
+class Reader:
+    """The reference consumer in a thread of its own; keeps what it was handed.
+
+    Args:
+        port: of the broker.
+        state: its SQLite file.
+        name: who it is.
+    """
+
+    def __init__(self, port: int, state: Path, name: str) -> None:
+        self.got: set[tuple[str, int]] = set()
+        self.handed = 0
+        self._make = lambda: Consumer(
+            LOOPBACK, port, handler=self._take, state=state, name=name, devices=DEVICE, receipts=()
+        )
+        self._consumer: Consumer | None = None
+        self._thread: threading.Thread | None = None
+        self._changed = threading.Condition()
+        self.recovered = 0
+        self.questions = 0
+
+    def _take(self, message: Message, _link: Any) -> None:
+        with self._changed:
+            self.handed += 1
+            self.got.add((message.stream, message.seq))
+            self._changed.notify_all()
+
+    def start(self) -> None:
+        """Begin, or go on."""
+        self._consumer = self._make()
+        self._thread = threading.Thread(target=self._consumer.run, name="bench-consumer", daemon=True)
+        self._thread.start()
+
+    def wait_for(self, wanted: set[tuple[str, int]], within_s: float) -> bool:
+        """Wait until it has all of these."""
+        with self._changed:
+            return self._changed.wait_for(lambda: wanted <= self.got, within_s)
+
+    def stop(self) -> None:
+        """Leave; its session and its state stay. Idempotent."""
+        if self._consumer is not None and self._thread is not None:
+            self._consumer.stop()
+            self._thread.join(30)
+            self.recovered += self._consumer.counts.recovered
+            self.questions += self._consumer.counts.questions
+            self._consumer = self._thread = None
+
+
+@dataclass
+class Stage:
+    """Everything that runs; who is away has a session at the broker and no connection."""
+
+    plan: Plan
+    broker: LocalBroker
+    link: Link
+    daemon: Daemon
+    live: Counter
+    away: Counter
+    reader: Reader
+    reader_away: Reader
+    note: str = ""
+    sent: set[tuple[str, int]] = field(default_factory=set)
+
+
+def broker_kill(stage: Stage) -> None:
+    """SIGKILL for the broker in the middle of live traffic; it stays away for a while."""
+    hold(stage.plan.clean_s)
+    stage.broker.kill()
+    hold(stage.plan.broker_gone_s)
+    stage.broker.restart()
+    hold(stage.plan.tail_s)
+
+
+def broker_queue(stage: Stage) -> None:
+    """An outage, and its backlog at full speed into short queues."""
+    stage.link.refuse()
+    hold(stage.plan.flood / FLOOD_HZ)
+    stage.daemon.seal()
+    stage.link.heal()
+
+
+def play(scenario: str, plan: Plan, seed: int, *, kernel: bool) -> list[Figures]:
+    """One scenario; lines for the broker's own loss and for what the consumer made of it."""
+    del kernel, seed  # the link here is only refused, and nothing is drawn
+    with _stage(scenario, plan) as stage:
+        {"broker_kill": broker_kill, "broker_queue": broker_queue}[scenario](stage)
+        stage.daemon.seal()
+        begun = now()
+        queued = _drained(stage)
+        return _figures(scenario, stage, queued, (now() - begun) / SECOND_NS)
+
+
+@contextmanager
+def _stage(scenario: str, plan: Plan) -> Iterator[Stage]:
+    flood = scenario == "broker_queue"
+    with ExitStack() as stack:
+        folder = stack.enter_context(scratch_folder())
+        (folder / "broker").mkdir()
+        limits = _DEFAULT_LIMITS if flood else ()
+        broker = stack.enter_context(
+            LocalBroker(folder / "broker", kind="mosquitto", persistence=not flood, extra=limits)
+        )
+        link = stack.enter_context(Link(broker.port))
+        topics = f"chappe/{DEVICE}/stream/+"
+        live = stack.enter_context(Counter(broker.port, topics, name="bench-live"))
+        away = Counter(broker.port, topics, name="bench-away")
+        readers = [Reader(broker.port, folder / f"{name}.db", name) for name in ("live", "away")]
+        daemon = Daemon(
+            folder,
+            folder / "state",
+            link.host,
+            link.port,
+            STREAMS,
+            FLOOD_HZ if flood else plan.rate_hz,
+            mqtt='drain_rate = "max"\n' if flood else "",
+            each='history = "7d"\n',
+        )
+        stack.callback(daemon.close)
+        daemon.open()
+        stage = Stage(plan, broker, link, daemon, live, away, *readers)
+        for reader in readers:
+            reader.start()
+            stack.callback(reader.stop)
+        away.open()
+        daemon.start()
+        _everybody_there(stage)
+        yield stage
+
+
+def _everybody_there(stage: Stage) -> None:
+    """Let each hear a first message, then send two of them away."""
+    if not stage.live.wait_for(lambda arrivals: len(messages(arrivals)) > 0, _IN_TIME_S):
+        raise EdgeError(f"nothing arrived: {stage.daemon.last_words()}")
+    for reader in (stage.reader, stage.reader_away):
+        begun = now()
+        while not reader.got and now() - begun < _IN_TIME_S * SECOND_NS:
+            hold(0.05)
+    stage.reader_away.stop()
+    stage.away.close()
+
+
+def _drained(stage: Stage) -> dict[str, dict[str, int]]:
+    """Wait until the daemon says that nothing waits; its books of each stream."""
+    begun = now()
+    while True:
+        hold(0.25)
+        books: dict[str, dict[str, int]] = stage.daemon.ask("health").get("streams", {})
+        mine = {name: books.get(name, {}) for name in STREAMS}
+        offered = {name: len(stage.daemon.offered(name)) for name in STREAMS}
+        if all(mine[name].get("delivered", -1) >= offered[name] for name in STREAMS):
+            return mine
+        if now() - begun > _IN_TIME_S * SECOND_NS:
+            return mine
+
+
+def _figures(scenario: str, stage: Stage, books: dict[str, dict[str, int]], drained_s: float) -> list[Figures]:
+    offered = {name: len(stage.daemon.offered(name)) for name in STREAMS}
+    wanted = {(name, seq) for name, count in offered.items() for seq in range(1, count + 1)}
+    acked = sum(book.get("delivered", 0) for book in books.values())
+    total = len(wanted)
+    device = Figures(scenario, "Chappe to the broker", "1", total, acked, total - acked, drain_s=round(drained_s, 2))
+    device.note = "accepted: PUBACKs in the daemon's books"
+    stage.live.settle(lambda arrivals: wanted <= _pairs(arrivals), 3.0)
+    stage.away.open()
+    stage.away.settle(lambda arrivals: wanted <= _pairs(arrivals), 3.0)
+    lines = [device]
+    for who, counter in (("a live subscriber", stage.live), ("an away session", stage.away)):
+        got = _pairs(counter.arrivals)
+        lines.append(Figures(scenario, f"the broker to {who}", "1", total, acked, len(wanted - got)))
+        lines[-1].repeats = len(messages(counter.arrivals)) - len(got)
+    stage.away.close()
+    stage.reader_away.start()
+    for who, reader in (("live", stage.reader), ("away", stage.reader_away)):
+        lines.append(_closed(scenario, f"reference consumer, {who}", reader, wanted))
+    return lines
+
+
+def _closed(scenario: str, subject: str, reader: Reader, wanted: set[tuple[str, int]]) -> Figures:
+    begun = now()
+    reader.wait_for(wanted, _CLOSED_WITHIN_S)
+    took = (now() - begun) / SECOND_NS
+    reader.stop()
+    line = Figures(scenario, subject, "1", len(wanted), len(wanted), len(wanted - reader.got), drain_s=round(took, 1))
+    line.repeats_after = reader.handed - len(reader.got)
+    line.note = f"{reader.recovered} asked for by req/history, in {reader.questions} questions"
+    return line
+
+
+def _pairs(arrivals: Any) -> set[tuple[str, int]]:
+    return {(message.stream, message.seq) for message in messages(arrivals) if message.stream in STREAMS}
