@@ -117,7 +117,9 @@ class Feed:
 
     # ── the answer to req/history ────────────────────────────────────────────────────────────────────────────────────
 
-    def answer(self, boot: str, first: int, last: int | None, n: int = 50, *, tells_gone: bool = True) -> dict[str, Any]:
+    def answer(
+        self, boot: str, first: int, last: int | None, n: int = 50, *, tells_gone: bool = True
+    ) -> dict[str, Any]:
         """The data of an answer, page by page as the daemon gives it out."""
         highest = max((seq for whose, seq in self.fate if whose == boot), default=0)
         end = highest if last is None else min(last, highest)

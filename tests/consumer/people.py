@@ -91,6 +91,10 @@ class ScriptedDevice:
         self.has |= {(boot, seq): payload for seq, payload in zip(seqs, made, strict=True)}
         return made
 
+    def forget(self, payload: bytes) -> None:
+        """The history does not have this message."""
+        self.has = {name: kept for name, kept in self.has.items() if kept != payload}
+
     def send(self, payloads: Iterable[bytes], stream: str = STREAM) -> None:
         """Publish with QoS 1, and wait until the broker has acknowledged all of them."""
         sent = [self._client.publish(f"chappe/{DEVICE}/stream/{stream}", each, qos=1) for each in payloads]
@@ -137,6 +141,18 @@ class ScriptedDevice:
             "lost": [{"from": seq, "to": seq, "n": 1, "reason": "gone"} for seq in missing],
         }
 
+    def hears(self, receipts: int, within_s: float) -> bool:
+        """Whether so many receipts come soon."""
+        with self._changed:
+            return self._changed.wait_for(lambda: len(self.receipts) >= receipts, within_s)
+
+    def wait_until(self, done: Callable[[], bool]) -> None:
+        """Until `done` holds; asked after each receipt and request."""
+        with self._changed:
+            assert self._changed.wait_for(done, WITHIN_S), (
+                f"{len(self.receipts)} receipts, {len(self.requests)} requests"
+            )
+
     def wait_for(self, what: str, count: int) -> list[dict[str, Any]]:
         """So many ``receipts`` or ``requests``."""
         found: list[dict[str, Any]] = getattr(self, what)
@@ -175,6 +191,11 @@ class Application:
     def wait(self, count: int) -> None:
         """Until so many messages were taken, over all runs."""
         self.wait_for(lambda app: len(app.seen) >= count)
+
+    def has(self, seq: int, within_s: float) -> bool:
+        """Whether this message comes soon."""
+        with self._changed:
+            return self._changed.wait_for(lambda: seq in self.seqs, within_s)
 
     @property
     def seqs(self) -> list[int]:

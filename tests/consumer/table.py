@@ -24,7 +24,9 @@ Answer = Callable[[dict[str, Any]], Any]
 
 
 def payload(seq: int, boot: str = "a" * 16, **more: Any) -> bytes:
-    return msgspec.json.encode({"boot": boot, "seq": seq, "at": "2026-11-22T10:00:00.000Z", "data": {"value": seq}, **more})
+    return msgspec.json.encode(
+        {"boot": boot, "seq": seq, "at": "2026-11-22T10:00:00.000Z", "data": {"value": seq}, **more}
+    )
 
 
 class Table:

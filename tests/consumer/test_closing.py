@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+import os
 
 import msgspec
 import pytest
@@ -115,7 +115,7 @@ def gap_numbers(gaps: list[Gap], feed: Feed) -> list[tuple[str, int]]:
     return found
 
 
-@settings(max_examples=300)
+@settings(max_examples=1000 if os.environ.get("NIGHTLY") else 150)
 @given(
     told=stories,
     ordered=st.booleans(),
@@ -166,7 +166,9 @@ def _check_accounts(reader: Reader, feed: Feed) -> None:
     taken = {(boot, seq): overdue for boot, seq, overdue in reader.taken}
     lost = gap_numbers(reader.gaps, feed)
     for name in lost:
-        assert name not in taken or taken[name] or name[1] >= feed.lost_from.get(name[0], 99), f"{name} is lost and here"
+        assert name not in taken or taken[name] or name[1] >= feed.lost_from.get(name[0], 99), (
+            f"{name} is lost and here"
+        )
     for boot, seq in feed.fate:
         if _is_known(reader, boot, seq):
             assert (boot, seq) in taken or (boot, seq) in set(lost), f"{(boot, seq)} is neither here nor told lost"

@@ -618,8 +618,7 @@ def _check(one: Table, feed: Feed, ordered: bool) -> None:
     assert len(got) == len(set(got))
     assert {name for name, fate in feed.fate.items() if fate in COMES} <= set(got)
     confirmed = {
-        (body["boot"], body["seq"])
-        for body in (msgspec.json.decode(each.payload) for each in one.sent if each.receipt)
+        (body["boot"], body["seq"]) for body in (msgspec.json.decode(each.payload) for each in one.sent if each.receipt)
     }
     # A kill may come between the commit and the moment the receipt is looked at here; it is sent at the next start.
     assert confirmed == set(got)

@@ -215,14 +215,18 @@ def test_several_gaps_on_one_message_and_one_that_makes_no_sense() -> None:
     """A list is read as well; what cannot be read is no reason to lose the value."""
     books = Books()
     books.hear(1)
-    taken = books.hear(6, lost=[{"from": 2, "to": 2, "n": 1, "reason": "x"}, {"from": 4, "to": 5, "n": 2, "reason": "y"}])
+    taken = books.hear(
+        6, lost=[{"from": 2, "to": 2, "n": 1, "reason": "x"}, {"from": 4, "to": 5, "n": 2, "reason": "y"}]
+    )
     assert [(gap.first, gap.last) for gap in taken.gaps] == [(2, 2), (4, 5)]
     assert books.hear(7, lost={"reason": 3}).fresh
     assert losses(envelope(7, lost={"reason": 3})) == ()
     assert books.holes() == [(3, 3)]
 
 
-@pytest.mark.parametrize("lost", [{"from": -5, "to": 2**70, "n": -1, "reason": "x"}, {"from": 9, "to": 3, "reason": "x"}])
+@pytest.mark.parametrize(
+    "lost", [{"from": -5, "to": 2**70, "n": -1, "reason": "x"}, {"from": 9, "to": 3, "reason": "x"}]
+)
 def test_bounds_out_of_bounds_do_no_harm(lost: Any) -> None:
     """A device that writes nonsense spoils nothing but its own account."""
     books = Books()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -30,7 +32,7 @@ def test_they_are_ascending_apart_and_never_touch(added: list[tuple[int, int]]) 
     """What arrives without a gap is one range, so that its size does not grow."""
     found = Ranges(added).spans
     assert all(first <= last for first, last in found)
-    assert all(before[1] + 1 < after[0] for before, after in zip(found, found[1:], strict=False))
+    assert all(before[1] + 1 < after[0] for before, after in pairwise(found))
 
 
 @given(spans, numbers, numbers)

@@ -139,3 +139,44 @@ def test_any_text_can_be_a_label(part: str, code: str) -> None:
     lines = [line for line in text.split("\n") if line.startswith("chappe_fault")]
     assert len(lines) == 1
     assert lines[0].endswith("} 1")
+
+
+# ── health itself ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+BOOK = {"produced", "delivered", "elided", "expired", "spilled", "queued", "elide_overflow", "late", "invalid"}
+
+
+@pytest.mark.feature("OPS-04", breaks="chappe.core.parts.news:News.expire")
+def test_health_comes_every_minute_with_every_field_and_each_drop_under_its_reason() -> None:
+    """300 s: 5 messages, the first after a minute. FEATURES appendix H, as far as the parts exist."""
+    it = Tower(
+        '[sensors.tick]\ndriver = "simulated"\nwave = "counter"\nevery = "1s"\n'
+        '[streams.tick]\nclass = "latest"\nelide = { policy = "latest", every = "10s" }\n'
+        '[streams.door]\nexpiry = "30s"\n[streams.bell]\nclass = "transient"\n'
+    )
+    for stream in ("door", "bell"):
+        it.engine.context.produce(stream, {"value": 1})
+    it.advance(100)
+    it.link_up()
+    it.advance(200)
+    messages = it.on("T/health")
+    assert [round(message.at) for message in messages] == [100, 120, 180, 240, 300]
+    last = messages[-1].payload
+    assert last.keys() >= {
+        "queue",
+        "streams",
+        "camera",
+        "inference",
+        "temp_c",
+        "rss",
+        "bytes_written",
+        "clock",
+        "link",
+        "faults",
+    }
+    assert last["queue"].keys() >= {"depth", "bytes", "oldest_s", "dead"}
+    assert last["link"].keys() >= {"status", "reconnects", "offline_s"}
+    assert all(book.keys() >= BOOK for book in last["streams"].values())
+    assert last["streams"]["door"]["expired"] == 1
+    assert last["streams"]["bell"]["spilled"] == 1
+    assert last["streams"]["tick"]["elided"] > 200

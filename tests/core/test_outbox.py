@@ -58,7 +58,7 @@ def take(outbox: Outbox, at: float = 0.0, credit: int = 1000) -> list[Publish]:
 
 
 def ack(outbox: Outbox, messages: list[Publish], code: int = 0, at: float = 0.0) -> list[Refusal]:
-    return outbox.acked([Ack(message.token, code) for message in messages], seconds(at))
+    return outbox.returns.acked([Ack(message.token, code) for message in messages], seconds(at))
 
 
 def test_numbers_start_at_1_and_every_value_of_a_log_stream_gets_its_own() -> None:
@@ -311,7 +311,7 @@ def test_a_message_the_broker_can_never_take_becomes_a_dead_letter_and_stops_nob
     lane = outbox.lanes["tick"]
     assert (lane.dead, lane.book.delivered, lane.book.queued) == (1, 1, 1)
     assert lane.audit
-    assert outbox.depth(Ns(0)).dead == 1
+    assert outbox.counter.depth(Ns(0)).dead == 1
 
 
 def test_an_unknown_refusal_is_tried_five_times() -> None:
@@ -330,7 +330,7 @@ def test_depth_tells_messages_bytes_and_the_age_of_the_oldest() -> None:
     outbox = make(tick=Stream())
     outbox.produce("tick", {"value": 1}, Ns(0))
     outbox.produce("tick", {"value": 2}, seconds(3))
-    depth = outbox.depth(seconds(10))
+    depth = outbox.counter.depth(seconds(10))
     assert (depth.depth, depth.oldest_s) == (2, 10.0)
     assert depth.bytes > 2 * len('{"value":1}')
 
@@ -414,7 +414,7 @@ class OutboxMachine(RuleBasedStateMachine):
         batch, self.flying = self.flying[:n], self.flying[n:]
         for message in batch:
             self.deliver(message)
-        self.outbox.acked([Ack(message.token) for message in batch], Ns(self.now))
+        self.outbox.returns.acked([Ack(message.token) for message in batch], Ns(self.now))
 
     @rule()
     def flush(self) -> None:

@@ -163,7 +163,7 @@ LIKELY = st.sampled_from(
 
 
 @pytest.mark.feature("SEC-08", breaks="chappe.core.questions:understood")
-@settings(max_examples=20_000 if os.environ.get("NIGHTLY") else 500)
+@settings(max_examples=20_000 if os.environ.get("NIGHTLY") else 200)
 @given(st.dictionaries(FIELDS, LIKELY | JSON, max_size=6))
 def test_any_body_is_a_question_within_bounds_or_refused(body: dict[str, Any]) -> None:
     """Nothing but `WireError` comes of it, and what the store is asked fits into its types."""

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import pytest
 
-from chappe.core import effects as ef
 from chappe.core import events as ev
-from chappe.core.stored import StoredRow
 from chappe.testing import BOOT, Tower
 from chappe.testing.world import Published
 
@@ -19,10 +16,9 @@ STREAMS = "[streams.door]\n[streams.window]\n"
 
 
 class Owner(Tower):
-    """A tower with dead letters that can be tried again, and its owner."""
+    """A tower with a broker that refuses as it is told, and its owner."""
 
     def __init__(self, config: str = STREAMS) -> None:
-        self.letters: dict[int, StoredRow] = {}
         self.codes: dict[str, int] = {}
         self.asks = 0
         super().__init__(config)
@@ -31,19 +27,6 @@ class Owner(Tower):
 
     def judge(self, message: Published) -> int | None:
         return self.codes.get(message.topic.rpartition("/")[2], 0)
-
-    def _commit(self, effect: ef.Commit) -> None:
-        self.letters |= {burial.row.id: burial.row for burial in effect.burials}
-        for row_id in effect.forgotten:
-            self.letters.pop(row_id, None)
-        super()._commit(effect)
-
-    def _exhume(self, effect: ef.Exhume) -> None:
-        rows = tuple(self.letters.pop(row_id) for row_id in effect.ids if row_id in self.letters)
-        self.rows |= {row.id: row for row in rows}
-        self.later(0, lambda at: ev.Exhumed(at=at, rows=rows))
-
-    _ACTS: Mapping[type[ef.Effect], Any] = {**Tower._ACTS, ef.Commit: _commit, ef.Exhume: _exhume}
 
     def put(self, stream: str, *values: Any) -> None:
         for value in values:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chappe.edge.mqtt.verdicts import refusal, stranger, unanswered
+from chappe.edge.mqtt.terms import Failure
+from chappe.edge.mqtt.verdicts import last_words, lost, refusal, stranger, unanswered
 
 
 @pytest.mark.parametrize(
@@ -76,3 +79,31 @@ def test_ends_without_a_connack(head: bytes, version: str, outcome: str) -> None
     """Nothing at all is a close; a CONNACK of 3.1.1 to MQTT 5 names the version, whatever its code; the rest makes no sense."""
     failure = unanswered(head, version, "the end")  # type: ignore[arg-type]
     assert (failure.status, failure.outcome) == ("refused", outcome)
+
+
+@pytest.mark.parametrize(
+    ("number", "ended", "dismissed", "cut"),
+    [
+        (None, True, False, True),
+        (errno.ECONNRESET, True, False, True),
+        (errno.EPIPE, True, False, True),
+        (errno.ETIMEDOUT, True, False, False),
+        (errno.EHOSTUNREACH, True, False, False),
+        (None, False, False, False),
+        (None, False, True, True),
+    ],
+    ids=["end of file", "reset", "pipe", "timed out", "no route", "we left", "DISCONNECT"],
+)
+def test_who_ended_a_connection(number: int | None, ended: bool, dismissed: bool, cut: bool) -> None:
+    """The other side: a cut. The network that gave up, or we: none."""
+    error = None if number is None else OSError(number, "x")
+    assert lost("words", error, ended=ended, dismissed=dismissed) == Failure("lost", "words", cut=cut)
+
+
+def test_the_last_words_are_the_brokers_own_if_it_had_some() -> None:
+    """Else the socket's, else that it was closed."""
+    error = ConnectionResetError(errno.ECONNRESET, "Connection reset by peer")
+    assert last_words("the broker says: x", error) == "the broker says: x"
+    assert last_words("", error) == "Connection reset by peer"
+    assert last_words("", OSError("odd")) == "odd"
+    assert last_words("", None) == "the broker closed the connection"

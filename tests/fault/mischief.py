@@ -1,6 +1,6 @@
 """A proxy that does to an MQTT link what networks and tired middleboxes do: cut, fall silent, delay, trickle, say things twice.
 
-Nothing is ever reordered, lost or invented within a direction: TCP would not either.
+Nothing is ever reordered or invented within a direction, and nothing lost unless asked for: TCP would not either.
 """
 
 from __future__ import annotations
@@ -35,18 +35,39 @@ class Mischief(borrow("wire/proxy.py").Proxy):  # type: ignore[misc]
         super().__init__(target)
         self.host = host
         self.doubled = 0
+        self.pieces = 0
         self._delay_s = 0.0
         self._trickle = False
-        self._twice: frozenset[int] = frozenset()
+        self._times: dict[bool, dict[int, int]] = {True: {}, False: {}}
+        self._from_device: set[socket.socket] = set()
         self._splitters: dict[socket.socket, Splitter] = {}
         self._later: list[tuple[float, int, socket.socket, bytes]] = []
+        self._last: dict[socket.socket, float] = {}
         self._numbers = itertools.count()
 
-    def be(self, *, delay_s: float = 0.0, trickle: bool = False, twice: Iterable[int] = ()) -> None:
-        """From now on: forward each piece after `delay_s`, one byte at a time, and packets of these types twice."""
+    def be(
+        self,
+        *,
+        delay_s: float = 0.0,
+        trickle: bool = False,
+        twice: Iterable[int] = (),
+        unsaid: Iterable[int] = (),
+        unheard: Iterable[int] = (),
+    ) -> None:
+        """From now on: forward each piece after `delay_s`, one byte at a time, packets of some types twice.
+
+        Args:
+            delay_s: in seconds.
+            trickle: whether bytes go one by one.
+            twice: packet types that go twice, in either direction.
+            unsaid: those that never reach the broker.
+            unheard: those that never reach the device.
+        """
 
         def obey() -> None:
-            self._delay_s, self._trickle, self._twice = delay_s, trickle, frozenset(twice)
+            self._delay_s, self._trickle = delay_s, trickle
+            both = dict.fromkeys(twice, 2)
+            self._times = {True: both | dict.fromkeys(unsaid, 0), False: both | dict.fromkeys(unheard, 0)}
 
         self._do(obey)
 
@@ -82,7 +103,10 @@ class Mischief(borrow("wire/proxy.py").Proxy):  # type: ignore[misc]
     def _take(self) -> None:
         before = set(self._pairs)
         super()._take()
-        for sock in set(self._pairs) - before:
+        new = [sock for sock in self._pairs if sock not in before]
+        # The device's end is entered first.
+        self._from_device.update(new[:1])
+        for sock in new:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._splitters[sock] = Splitter()
 
@@ -93,8 +117,9 @@ class Mischief(borrow("wire/proxy.py").Proxy):  # type: ignore[misc]
             data = b""
         if not data:
             self._part(sock)
-        elif self._delay_s:
-            due = time.monotonic() + self._delay_s
+        elif self._delay_s or sock in self._last:
+            # What comes after a delay has ended must not overtake what is still on its way.
+            due = self._last[sock] = max(time.monotonic() + self._delay_s, self._last.get(sock, 0.0))
             heapq.heappush(self._later, (due, next(self._numbers), sock, data))
         else:
             self._pass_on(sock, data)
@@ -106,25 +131,29 @@ class Mischief(borrow("wire/proxy.py").Proxy):  # type: ignore[misc]
                 self._pass_on(sock, data)
 
     def _pass_on(self, sock: socket.socket, data: bytes) -> None:
-        data = self._doubling(self._splitters[sock].take(data))
+        data = self._told(sock, self._splitters[sock].take(data))
         pieces = (data[n : n + 1] for n in range(len(data))) if self._trickle else iter((data,))
         try:
             for piece in pieces:
                 self._pairs[sock].sendall(piece)
+                self.pieces += 1
         except OSError:
             self._part(sock)
 
-    def _doubling(self, packets: list[bytes]) -> bytes:
+    def _told(self, sock: socket.socket, packets: list[bytes]) -> bytes:
         out = bytearray()
+        said = self._times[sock in self._from_device]
         for packet in packets:
-            again = packet[0] >> 4 in self._twice
-            self.doubled += again
-            out += packet * (1 + again)
+            times = said.get(packet[0] >> 4, 1)
+            self.doubled += times == 2
+            out += packet * times
         return bytes(out)
 
     def _part(self, sock: socket.socket) -> None:
         for end in (sock, self._pairs[sock]):
             self._splitters.pop(end, None)
+            self._last.pop(end, None)
+            self._from_device.discard(end)
         with contextlib.suppress(OSError):
             super()._part(sock)
 

@@ -381,25 +381,31 @@ def balanced(books: Mapping[str, Mapping[str, int]]) -> list[str]:
 
 
 def as_seen(books: Mapping[str, Mapping[str, int]], account: Account, *, killed: bool) -> list[str]:
-    """The books against what a consumer can see. After a kill they may know less than the consumer, never more (RULINGS 3)."""
-    found = []
+    """The books against what a consumer can see. After a kill they may know less than the consumer, never more (RULINGS 3).
+
+    What a row that was dropped had elided is in the books, and no message is left to tell of it.
+    """
     kept = distinct(account.messages).values()
-    for stream, book in books.items():
-        if stream not in account.durability:
-            continue
-        seen = {
-            "delivered": sum(m.stream == stream for m in kept),
-            "elided": sum((m.elided or {}).get("n", 0) for m in kept if m.stream == stream),
-            **{
-                column: sum(
-                    n for gap in gaps(kept) if gap.stream == stream for why, n in gap.by if COLUMN.get(why) == column
-                )
-                for column in ("spilled", "expired")
-            },
-        }
-        found += [
-            f"{stream}: {column} {book[column]} in the books, {n} seen"
-            for column, n in seen.items()
-            if (book[column] > n if killed else book[column] != n)
-        ]
-    return found
+    return [
+        complaint
+        for stream, book in books.items()
+        if stream in account.durability
+        for complaint in _compared(stream, book, [m for m in kept if m.stream == stream], killed=killed)
+    ]
+
+
+def _compared(stream: str, book: Mapping[str, int], kept: Sequence[Message], *, killed: bool) -> Iterator[str]:
+    told = gaps(kept)
+    seen = {
+        "delivered": len(kept),
+        "elided": sum((m.elided or {}).get("n", 0) for m in kept),
+        **{
+            column: sum(n for gap in told for why, n in gap.by if COLUMN.get(why) == column)
+            for column in ("spilled", "expired")
+        },
+    }
+    dropped = seen["spilled"] + seen["expired"] > 0
+    for column, n in seen.items():
+        more, less = book[column] > n, book[column] < n
+        if (more and not (column == "elided" and dropped)) or (less and not killed):
+            yield f"{stream}: {column} {book[column]} in the books, {n} seen"

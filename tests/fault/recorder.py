@@ -21,6 +21,7 @@ from .oracle import Message
 WITHIN_S: float = borrow("demo/process.py").WITHIN_S
 
 MARKS = "fault/mark"
+LOOK_EVERY_S = 0.25
 
 
 class Recorder:
@@ -34,12 +35,14 @@ class Recorder:
         messages: of its streams, in the order in which they came, repeats included.
         others: what else it said: (topic below the device's, body).
         confirms: streams whose messages get a receipt.
+        hopeless: says why nothing more can come, if so.
     """
 
     def __init__(self, port: int, device: str = "tower-1") -> None:
         self.messages: list[Message] = []
         self.others: list[tuple[str, Any]] = []
         self.confirms: frozenset[str] = frozenset()
+        self.hopeless: Callable[[], object] = lambda: None
         self._root = f"chappe/{device}/"
         self._port = port
         self._changed = threading.Condition()
@@ -107,9 +110,12 @@ class Recorder:
         return self._subscribed
 
     def wait(self, enough: Callable[[], Any], why: str = "", within_s: float | None = None) -> None:
-        """Wait until `enough`, asked again after every message."""
+        """Wait until `enough`, asked again after every message; no longer than there is hope."""
+        deadline = time.monotonic() + (WITHIN_S if within_s is None else within_s)
         with self._changed:
-            assert self._changed.wait_for(enough, WITHIN_S if within_s is None else within_s), why or "it never came"
+            while not self._changed.wait_for(enough, LOOK_EVERY_S):
+                assert time.monotonic() < deadline, why or "it never came"
+                assert not (end := self.hopeless()), f"{why or 'it never came'}: {end}"
 
     def count(self, stream: str, n: int) -> None:
         """Wait for `n` messages of a stream."""

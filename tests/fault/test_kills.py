@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from .conftest import NIGHTLY
+from .mischief import PUBACK
 from .oracle import exposure, repeated, repeats
 from .tower import Scene, Told, moment, scene
 
@@ -92,15 +93,15 @@ def test_nothing_accepted_is_lost_whenever_it_is_killed(disk_tmp: Path, seed: in
 
 
 def rewritten(folder: Path) -> Told:
-    """A `latest` row is on disk; newer values take its place; it is sent, and before its row is deleted the daemon is killed."""
+    """A `latest` row is on disk; newer values take its place; it is sent, and killed before the acknowledgement comes."""
     with scene(folder, rates={"last": "20ms"}, durability={"last": "latest"}) as story:
         story.proxy.refuse()
         tower = story.start()
         tower.ready()
         story.until(lambda: len(story.shelf.rows()) == 1, "nothing is written")
         moment(0.2)
+        story.proxy.be(unheard=[PUBACK])
         story.proxy.accept()
-        tower.online()
         story.recorder.count("last", 1)
         story.kill()
         return Told(story, [*story.finish(), *repeated(story.account, WINDOW)], {})
@@ -110,3 +111,21 @@ def rewritten(folder: Path) -> Told:
 def test_a_latest_value_that_was_written_and_then_replaced_has_one_content(told: Told) -> None:
     """One (device, stream, boot, seq) has one content, also where the disk still has an older one."""
     assert told.wrong == []
+    assert repeats(told.story.account.messages) == 1
+
+
+def deaf_to_itself(folder: Path) -> Told:
+    """It is killed before it has acknowledged its own `state`, which the broker therefore gives to the next boot."""
+    with scene(folder, rates=RATES) as story:
+        story.proxy.be(unsaid=[PUBACK])
+        story.start().online()
+        story.recorder.count("fast", 5)
+        story.kill()
+        return Told(story, [*story.finish(), *repeated(story.account, WINDOW)], {})
+
+
+@pytest.mark.parametrize("told", [deaf_to_itself], indirect=True)
+def test_the_last_word_of_a_killed_boot_is_not_taken_for_another_device(told: Told) -> None:
+    """RULINGS 11 is about a foreign boot: with one of its own, nobody has to wait for a minute."""
+    assert told.wrong == []
+    assert [message.data["code"] for message in told.story.recorder.of("fault")] == []

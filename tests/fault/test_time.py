@@ -126,7 +126,7 @@ def test_of_ten_minutes_without_a_link_three_latest_and_six_hundred_log_rows_wai
     tower.link_down()
     sent = len(tower.published)
     tower.until(610.05)
-    assert tower.engine.context.outbox.depth(tower.clock.now()).depth == 603
+    assert tower.engine.context.outbox.counter.depth(tower.clock.now()).depth == 603
     assert tower.audits
     tower.link_up()
     tower.advance(10.0)

@@ -228,6 +228,7 @@ class Scene:
             self.proxy = stack.enter_context(Mischief(self.broker.port, self._host))
             self.recorder = stack.enter_context(Recorder(self.broker.port))
             self.account.messages = self.recorder.messages
+            self.recorder.hopeless = self._died
             stack.enter_context(self._watch)
             self._stack = stack.pop_all()
         self._stack.callback(self._abandon)
@@ -235,6 +236,11 @@ class Scene:
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
+
+    def _died(self) -> list[str] | None:
+        """Last words of a daemon that should run and does not."""
+        tower = self.running
+        return tower.err[-12:] if tower is not None and tower.process.poll() is not None else None
 
     def _abandon(self) -> None:
         if self.running is not None:
@@ -258,18 +264,17 @@ class Scene:
             at: when it was killed by another.
             then: what else happens before anybody looks.
         """
-        assert self.running is not None
-        struck = self.running.strike()
+        tower = self._ends()
+        struck = tower.strike()
         killed = struck if at is None else at
         then()
-        died = self.running.process.returncode
-        assert died in (-signal.SIGKILL, 128 + signal.SIGKILL), (died, self.running.err[-20:])
+        died = tower.process.returncode
+        assert died in (-signal.SIGKILL, 128 + signal.SIGKILL), (died, tower.err[-20:])
         slack = self._watch.worst(5.0)
         had = self.recorder.settle()
         rows = tuple(self.shelf.rows())
-        end = End(self._boot_of(rows), killed, self.running.ready_at, rows, had, slack)
+        end = End(self._boot_of(rows), killed, tower.ready_at, rows, had, slack)
         self.account.ends.append(end)
-        self.running = None
         return end
 
     def stop(self) -> End:
@@ -282,8 +287,8 @@ class Scene:
 
     def stopped(self) -> End:
         """It has ended well, whoever asked; look at what is left."""
-        assert self.running is not None
-        assert self.running.wait() == 0, self.running.err[-20:]
+        tower = self._ends()
+        assert tower.wait() == 0, tower.err[-20:]
         had = self.recorder.settle()
         told = self.recorder.last("state") or {}
         rows = tuple(self.shelf.rows())
@@ -291,8 +296,15 @@ class Scene:
         last = told.get("last", {}) if told.get("boot") == boot and told.get("status") == "stopped" else {}
         end = End(boot, rows=rows, had=had, last=last)
         self.account.ends.append(end)
-        self.running = None
         return end
+
+    def _ends(self) -> Running:
+        """The daemon that runs, which is to run no more."""
+        tower, self.running = self.running, None
+        assert tower is not None
+        # Whatever becomes of the story, it is not left behind.
+        self._stack.callback(tower.kill)
+        return tower
 
     def _boot_of(self, rows: Sequence[Any]) -> str:
         """The id of the boot that has just ended, empty where it left no trace."""
@@ -353,7 +365,12 @@ class Scene:
             *balanced(live),
             *balanced(books),
             *as_seen(books, account, killed=killed),
-            *(f"{name}: {book['queued']} queued after the drain" for name, book in books.items() if book["queued"]),
+            *(
+                f"{name}: {book['queued']} queued after the drain"
+                for name, book in books.items()
+                # The last receipts may still be on their way.
+                if book["queued"] and name not in self.recorder.confirms
+            ),
         ]
 
     def _waits_for_everything(self, account: Account) -> str:

@@ -109,7 +109,7 @@ def test_a_black_hole_is_found_by_a_missing_acknowledgement(proxy: Proxy, make_d
     device.online()
 
 
-@pytest.mark.feature("MQT-04", breaks="chappe.edge.mqtt.pulse:Pulse.ping")
+@pytest.mark.feature("MQT-04", breaks="chappe.edge.mqtt.session:Session._overdue")
 def test_a_black_hole_is_found_without_traffic(proxy: Proxy, make_device: MakeDevice) -> None:
     """Nothing is published: a ping that nobody answers shows it within two keepalives; silence afterwards is no news."""
     device = make_device(proxy.port, **{**SCALED, "keepalive": "1s"})
@@ -126,7 +126,6 @@ def test_a_black_hole_is_found_without_traffic(proxy: Proxy, make_device: MakeDe
 
 
 @pytest.mark.skipif(not os.environ.get("NIGHTLY"), reason="55 s; make nightly runs it")
-@pytest.mark.feature("MQT-04", breaks="chappe.edge.mqtt.pulse:Pulse.ping")
 def test_a_black_hole_is_found_in_time_with_the_settings_as_they_are(proxy: Proxy, make_device: MakeDevice) -> None:
     """In full size: 15 s after an unanswered publish at most, 45 s where there is no traffic at all."""
     device = make_device(proxy.port)
@@ -143,7 +142,6 @@ def test_a_black_hole_is_found_in_time_with_the_settings_as_they_are(proxy: Prox
 
 
 @pytest.mark.skipif(not os.environ.get("NIGHTLY"), reason="a minute; make nightly runs it")
-@pytest.mark.feature("MQT-04", breaks="chappe.edge.mqtt.backoff:Backoff.wait")
 def test_a_broker_that_starts_a_minute_later_is_found(make_broker: MakeBroker, make_device: MakeDevice) -> None:
     """In full size: nothing listens for 60 s, then there is a broker, and the link is up within one more wait."""
     port = free_port()

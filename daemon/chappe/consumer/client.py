@@ -30,7 +30,7 @@ BUSY_S = 0.02
 FIRST_WAIT: Ns = Ns(SECOND)
 LONGEST_WAIT: Ns = Ns(30 * SECOND)
 
-GOODBYE: Ns = Ns(2 * SECOND)
+GOODBYE: Ns = Ns(5 * SECOND)
 """How long a stop waits for the broker's word on the last receipts."""
 
 

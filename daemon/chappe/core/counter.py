@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from typing import Any
 
 import msgspec
@@ -14,10 +14,16 @@ from chappe.core.lane import Lane
 from chappe.core.row import Row
 from chappe.core.shelves import SWEEP
 from chappe.core.stock import Stock
-from chappe.core.stored import lane_of
 from chappe.core.units import SECOND, Ns
 
-SWEPT_AT_ONCE = 1000
+
+class Depth(msgspec.Struct, frozen=True):
+    """What waits: messages, bytes, age of the oldest in seconds, dead letters."""
+
+    depth: int
+    bytes: int
+    oldest_s: float
+    dead: int
 
 
 class Dropped(msgspec.Struct, frozen=True):
@@ -45,6 +51,13 @@ class Counter:
         self._stock = stock
 
     # ── telling ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def depth(self, now: Ns) -> Depth:
+        """What waits, as figures."""
+        stock = self._stock
+        heads = [row for lane in stock.order for row in (*list(lane.queue.rows)[:1], *lane.flying.values())]
+        oldest = min((row.accepted for row in heads), default=now)
+        return Depth(stock.totals.rows, stock.totals.bytes, (now - oldest) / SECOND, len(stock.dead))
 
     def listing(self, now: Ns, n: int, stream: str = "") -> dict[str, Any]:
         """What waits, oldest first in each stream; of rows and dead letters at most `n` each."""
@@ -107,9 +120,7 @@ class Counter:
                 for row in waiting:
                     self._stock.drop(lane, row, "operator", now)
                 count += len(waiting)
-                pending += self._sweep(
-                    lane, [row_id for row_id in ids if lane_of(row_id) == lane.no], everything=not ids
-                )
+                pending += self._sweep(lane, ids) if ids else self._unwant(lane)
         if ids:
             count += self._stock.forget_dead([row_id for row_id in ids if row_id in self._stock.dead], "operator", now)
         return Dropped(count, in_flight, pending)
@@ -117,38 +128,32 @@ class Counter:
     def _meant(self, row_id: int, owner: str, ids: Collection[int], stream: str) -> bool:
         return row_id in ids or (not ids and stream in ("", owner))
 
-    def _sweep(self, lane: Lane, ids: Iterable[int], *, everything: bool) -> int:
+    def _sweep(self, lane: Lane, ids: Collection[int]) -> int:
         """Ask for what is meant of the rows on disk alone, without their data."""
-        queue = lane.queue
-        wanted = [row_id for row_id in ids if queue.after < row_id <= queue.upto] if queue.shelf else []
+        wanted = [row_id for row_id in ids if lane.queue.holds(row_id)]
         for row_id in wanted:
-            self._fetch(lane, row_id - 1, row_id)
-        if everything and queue.shelf:
-            queue.fetching = True
-            self._fetch(lane, queue.after, queue.upto)
-            return queue.shelf
+            self._stock.wishes.append(
+                Fetch(stream=lane.spec.name, after=row_id - 1, upto=row_id, limit=1, purpose=SWEEP)
+            )
         return len(wanted)
 
-    def _fetch(self, lane: Lane, after: int, upto: int) -> None:
-        self._stock.wishes.append(
-            Fetch(stream=lane.spec.name, after=after, upto=upto, limit=SWEPT_AT_ONCE, purpose=SWEEP)
-        )
+    def _unwant(self, lane: Lane) -> int:
+        """Nothing of what lies on disk alone is wanted: page by page it is given up as it comes."""
+        lane.queue.unwanted = lane.queue.upto
+        return lane.queue.shelf
 
     def swept(self, event: Fetched, now: Ns) -> None:
-        """Rows on disk alone that are to be given up have been found."""
+        """Rows on disk alone that are to be given up have been found; they may have been paged in meanwhile."""
         stock = self._stock
         lane = stock.lanes[event.stream]
-        size = 0
         for found in event.rows:
             if lane.queue.holds(found.id):
-                size += lane.give_up(found, stock.own(found.boot))
+                lane.give_up(found, stock.own(found.boot))
                 stock.ladder.ended(event.stream, found.boot, found.seq, "spilled", now)
-        stock.keeper.freed(len(event.rows), now)
-        if lane.queue.fetching:
-            lane.queue.after = max(lane.queue.after, event.after)
-            lane.queue.fetching = lane.queue.shelf > 0 and lane.queue.after < lane.queue.upto
-            if lane.queue.fetching:
-                self._fetch(lane, lane.queue.after, lane.queue.upto)
+                stock.keeper.freed(1, now)
+            else:
+                for row in [row for row in lane.rows if row.id == found.id]:
+                    stock.drop(lane, row, "operator", now)
         stock.worth_a_look = True
 
     # ── trying again ─────────────────────────────────────────────────────────────────────────────────────────────────

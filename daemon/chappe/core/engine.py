@@ -18,6 +18,7 @@ from chappe.core.indicators import State
 from chappe.core.parts.archive import Archive
 from chappe.core.parts.deeds import Deeds
 from chappe.core.parts.eyes import Eyes
+from chappe.core.parts.farewell import Farewell, state
 from chappe.core.parts.keep import Keep
 from chappe.core.parts.news import News
 from chappe.core.parts.pins import Pins
@@ -52,6 +53,7 @@ class Engine:
         self.wire = Wire(context, requests)
         self.wire.on_receipt = self.archive.heard
         self.news.wire = self.wire
+        self.farewell = Farewell(context, self.wire)
         self.news.keep = self.keep
         self._handlers: Mapping[type[ev.Event], Callable[[Any], None]] = self._table()
         self._dues = (
@@ -61,6 +63,7 @@ class Engine:
             self.senses.due,
             self.news.due,
             self.wire.due,
+            self.farewell.due,
             context.outbox.due,
         )
         self._due: Ns | None = None
@@ -68,7 +71,7 @@ class Engine:
     def begin(self) -> list[Effect]:
         """The effects of `Started`."""
         context = self.context
-        context.last.set(context.topics.state, self.wire.state_payload("online"))
+        context.last.set(context.topics.state, state(context, "online"))
         self.news.info()
         self.eyes.start(self.deeds, self.pins.signal)
         self.pins.refresh()
@@ -160,7 +163,7 @@ class Engine:
     def _settle(self) -> None:
         self.keep.show()
         self.pins.refresh()
-        self.wire.progress()
+        self.farewell.progress()
         self.wire.pump()
         self.context.effects += self.context.outbox.wishes(self.context.now)
         self._due = self._earliest()
@@ -221,7 +224,7 @@ class Engine:
             self.deeds.stop()
             self.pins.dark()
             self.senses.stop()
-            self.wire.stop()
+            self.farewell.begin()
 
 
 def _nothing(event: ev.Event) -> None:

@@ -32,7 +32,7 @@ class Gaps:
         """Numbers were lost."""
         self.changed = True
         last = self.pending[-1] if self.pending else None
-        if last is not None and last.boot == gap.boot and last.to is not None and gap.from_ <= last.to + 1:
+        if last is not None and gap.to is not None and _touches(last, gap):
             self.pending[-1] = _one(last, gap)
         else:
             self._insert(gap)
@@ -86,6 +86,10 @@ class Gaps:
         """All gaps that a kill must not hide, each with its boot."""
         gaps = [*(gap for gaps in self.riding.values() for gap in gaps), *self.pending]
         return tuple(_of(gap, boot) for gap in gaps)
+
+
+def _touches(last: Lost, gap: Lost) -> bool:
+    return last.boot == gap.boot and last.to is not None and gap.from_ <= last.to + 1
 
 
 def _of(gap: Lost, boot: str) -> Lost:

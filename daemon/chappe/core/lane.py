@@ -1,35 +1,28 @@
-"""One stream's way to the broker: numbers, elision in front, the rows that wait, the rows in flight, and the books.
+"""One stream's way to the broker: the rows that wait, the rows in flight, what becomes of them, and the books.
 
-Order within a stream is strict: rows leave in the order of their ids, which is boot by boot the order of their numbers. `latest` rows conflate:
-while a row of a key waits, a newer value of that key takes its place (and its number); a row that was ever handed to a socket is never
-touched again. Where the middle of a long queue lies, and how it comes back, is the business of `chappe.core.queue`.
+Order within a stream is strict: rows leave in the order of their ids, which is boot by boot the order of their numbers. Where the middle of a
+long queue lies, and how it comes back, is the business of `chappe.core.queue`.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 import msgspec
 
-from chappe.core.elision import Elider, Emission, Outcome
-from chappe.core.envelope import Lost, to_json
-from chappe.core.gaps import Gaps
-from chappe.core.queue import Queue, Totals
-from chappe.core.row import OVERHEAD, Row
-from chappe.core.stored import LANE_BITS, LaneEntry, StoredRow
+from chappe.core.envelope import Lost
+from chappe.core.intake import Intake
+from chappe.core.queue import Totals
+from chappe.core.row import OVERHEAD, Row, lost_of
+from chappe.core.stored import LaneEntry, StoredRow
 from chappe.core.streams import Spec
 from chappe.core.units import Ns
-
-# Elision holds a value for an interval; nobody swaps models that often within one.
-MODELS_KNOWN = 16
 
 # Reasons that count in another column than `spilled`.
 COLUMNS: Mapping[str, str] = {"expired": "expired", "recalled": "expired"}
 
 
-class Lane:
+class Lane(Intake):
     """The state of one stream.
 
     Args:
@@ -39,120 +32,27 @@ class Lane:
         gaps: gaps that no message has disclosed yet, of earlier boots.
 
     Attributes:
-        book: counters, over all boots.
-        queue: the rows that wait.
         flying: rows in flight, by token.
         confirming: rows that the broker has and a consumer has not confirmed, by (boot, number).
-        pending: rows that may have to be written, oldest first; those that need it no more are passed over.
         gone: (id, size) of rows in the table that are to be deleted.
+        unsure: ids of rows that may be in the table, and must not stay there.
         burials: rows that become dead letters with the next commit, and why.
         blocked_until: the broker refused the head; not before then is it tried again.
         held: whether the broker forbids this stream.
-        seq: last number given.
-        changed: whether the books have changed since they were written.
         dead: how many dead letters there are.
     """
 
     def __init__(self, spec: Spec, totals: Totals, entry: LaneEntry, gaps: Iterable[Lost] = ()) -> None:
-        self.spec = spec
-        self.no = entry.no
-        self.next = entry.next
-        self.book = msgspec.structs.replace(entry.book)
-        self.elider = Elider(spec.elide) if spec.elide is not None else None
-        self.queue = Queue(totals)
+        super().__init__(spec, totals, entry, gaps)
         self.flying: dict[int, Row] = {}
         self.confirming: dict[tuple[str, int], tuple[Row, Ns]] = {}
-        self.pending: deque[Row] = deque()
         self.gone: list[tuple[int, int]] = []
         self.burials: list[tuple[Row, str]] = []
-        self.gaps = Gaps(gaps)
+        self.unsure: list[int] = []
         self.blocked_until: Ns | None = None
         self.held = False
         self.refusals = 0
-        self.seq = 0
         self.dead = 0
-        self.changed = False
-        self.durable = spec.durability != "memory" and spec.class_ != "transient"
-        self._latest = spec.class_ == "latest"
-        self._totals = totals
-        self._waiting: dict[str, Row] = {}
-        self._models: list[tuple[Ns, str]] = [(Ns(0), "")]
-
-    # ── in ───────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-    def produce(self, data: Mapping[str, Any], now: Ns, *, key: str = "", model: str = "", late: bool = False) -> None:
-        """Take in one value."""
-        self.book.produced += 1
-        self.book.queued += 1
-        self.changed = True
-        if not key and self.spec.elide is not None:
-            key = self.spec.elide.key_of(data)
-        if self.elider is None:
-            self._append(key, now, data, None, model, now, late)
-            return
-        if self._models[-1][1] != model:
-            self._models = [*self._models[-MODELS_KNOWN:], (now, model)]
-        self.settle(self.elider.offer(key, data, now), now, late=late)
-        self.book.elide_overflow = self.elider.overflow
-
-    def settle(self, outcome: Outcome, now: Ns, *, late: bool) -> None:
-        """Book what elision decided and queue what it lets through."""
-        self._elided(outcome.elided)
-        for emission in outcome.emit:
-            self._emit(emission, now, late)
-
-    def _emit(self, one: Emission, now: Ns, late: bool) -> None:
-        self._append(one.key, one.at, one.data, one.elided, self._model_at(one.at), now, late)
-
-    def _model_at(self, at: Ns) -> str:
-        """The model behind a value that arrived at `at`; elision may let it out after the model was changed."""
-        return next((model for since, model in reversed(self._models) if since <= at), "")
-
-    def overload(self, n: int) -> None:
-        """`n` values were turned away at the inbox: they count, take numbers, and are disclosed."""
-        self.book.produced += n
-        self.book.spilled += n
-        self.changed = True
-        first, self.seq = self.seq + 1, self.seq + n
-        self.gaps.add(Lost(from_=first, to=self.seq, n=n, reason="overload"))
-
-    def _elided(self, n: int) -> None:
-        if n:
-            self.book.elided += n
-            self.book.queued -= n
-            self.changed = True
-
-    def _append(self, key: str, at: Ns, data: Mapping[str, Any], elided: Any, model: str, now: Ns, late: bool) -> None:
-        body = to_json(data)
-        size = len(body) + OVERHEAD
-        if self._latest:
-            row = Row(0, 0, key, at, now, late, body, size, data, elided, model)
-            if self._conflated(row):
-                return
-        else:
-            row = Row(0, 0, key, at, now, late, body, size, None, elided, model)
-        self.seq += 1
-        row.seq = self.seq
-        row.id = (self.no << LANE_BITS) | self.next
-        self.next += 1
-        self.queue.append(row)
-        if self._latest:
-            self._waiting[key] = row
-        if self.durable:
-            row.dirty = True
-            self.pending.append(row)
-
-    def _conflated(self, newer: Row) -> bool:
-        waiting = self._waiting.get(newer.key)
-        if waiting is None:
-            return False
-        self.queue.resize(waiting, newer.size)
-        waiting.conflate(newer)
-        self._elided(1)
-        if self.durable and not waiting.dirty:
-            waiting.dirty = True
-            self.pending.append(waiting)
-        return True
 
     # ── out ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -235,7 +135,13 @@ class Lane:
         self.changed = True
         self.dead += 1
         self.queue.left(row)
-        self.gaps.arrived(row.id)
+        self._unsaid(row.id, row.lost, row.boot)
+
+    def _unsaid(self, row_id: int, lost: Lost | None, boot: str) -> None:
+        """A row that disclosed a gap will not arrive: another one has to say it."""
+        if lost is not None:
+            self.gaps.riding.pop(row_id, None)
+            self.gaps.add(lost if lost.boot or not boot else msgspec.structs.replace(lost, boot=boot))
 
     # ── dropping ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -245,17 +151,16 @@ class Lane:
         if self._waiting.get(row.key) is row:
             del self._waiting[row.key]
         self.discount(1, reason)
-        if row.lost is not None:
-            self.gaps.riding.pop(row.id, None)
-            self.gaps.add(row.lost)
+        self._unsaid(row.id, row.lost, row.boot)
         self.gaps.add(Lost(from_=row.seq, to=row.seq, n=1, reason=reason, boot=row.boot))
         self._leave(row)
 
     def give_up(self, found: StoredRow, boot: str) -> int:
         """The owner gives up a row that lies on disk alone. Returns its size."""
         size = len(found.data) + OVERHEAD
-        self.queue.take_down(size)
+        self.queue.take_down(found.id, size)
         self.discount(1, "operator")
+        self._unsaid(found.id, lost_of(found), boot)
         self.gaps.add(Lost(from_=found.seq, to=found.seq, n=1, reason="operator", boot=boot))
         self.gone.append((found.id, size))
         return size
@@ -301,11 +206,6 @@ class Lane:
     def depth(self) -> int:
         """Messages that wait, are in flight or want to be confirmed."""
         return self.queue.depth + len(self.flying) + len(self.confirming)
-
-    @property
-    def holding(self) -> int:
-        """Values that elision holds back."""
-        return self.elider.held if self.elider is not None else 0
 
     @property
     def audit(self) -> bool:

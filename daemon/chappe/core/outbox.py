@@ -7,17 +7,15 @@ wishes to the store. `lane` is one stream, `keeper` decides what is written when
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
-
-import msgspec
 
 from chappe.core.clock import WallClock
 from chappe.core.counter import Counter
 from chappe.core.drain import Pace
 from chappe.core.echo import Echo
 from chappe.core.effects import Commit, Effect, Listen, Publish
-from chappe.core.events import Ack, Fetched
+from chappe.core.events import Fetched
 from chappe.core.ladder import Ladder
 from chappe.core.lane import Lane
 from chappe.core.returns import Refusal, Returns
@@ -28,18 +26,9 @@ from chappe.core.stock import Stock
 from chappe.core.stored import Backlog
 from chappe.core.streams import Spec
 from chappe.core.topics import Topics
-from chappe.core.units import SECOND, Ns
+from chappe.core.units import Ns
 
 NO_TIME = Ns(0)
-
-
-class Depth(msgspec.Struct, frozen=True):
-    """What waits: messages, bytes, age of the oldest in seconds, dead letters."""
-
-    depth: int
-    bytes: int
-    oldest_s: float
-    dead: int
 
 
 class Outbox:
@@ -137,10 +126,6 @@ class Outbox:
         self.stock.worth_a_look = True
         self.returns.link_down(now, cut=cut)
         self.stock.keeper.all_at_once(now)
-
-    def acked(self, items: Iterable[Ack], now: Ns) -> list[Refusal]:
-        """Book PUBACKs; returns what is refused, and what is taken again."""
-        return self.returns.acked(items, now)
 
     def take(self, now: Ns, credit: int) -> list[Publish | Listen]:
         """At most `credit` messages for the socket."""
@@ -265,18 +250,6 @@ class Outbox:
     def empty(self) -> bool:
         """Whether nothing waits and nothing is in flight."""
         return not self.stock.totals.rows
-
-    def depth(self, now: Ns) -> Depth:
-        """What waits."""
-        stock = self.stock
-        heads = [row for lane in stock.order for row in (*list(lane.queue.rows)[:1], *lane.flying.values())]
-        oldest = min((row.accepted for row in heads), default=now)
-        return Depth(stock.totals.rows, stock.totals.bytes, (now - oldest) / SECOND, len(stock.dead))
-
-    @property
-    def spilling(self) -> bool:
-        """Whether it is nearly full."""
-        return self.stock.bounds.nearly
 
 
 def _due(lane: Lane) -> Ns | None:

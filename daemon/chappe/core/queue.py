@@ -41,6 +41,7 @@ class Queue:
         after: id behind which the shelf begins.
         upto: id of its last row.
         fetching: whether a page of it has been asked for.
+        unwanted: id up to which the owner wants nothing of what comes from the shelf.
         stored: rows of this stream in the table.
         stored_bytes: what they count for.
     """
@@ -53,9 +54,11 @@ class Queue:
         self.after = 0
         self.upto = 0
         self.fetching = False
+        self.unwanted = 0
         self.stored = 0
         self.stored_bytes = 0
         self._totals = totals
+        self._taken_down: set[int] = set()
 
     def found(self, rows: int, size: int, first: int, last: int) -> None:
         """Rows of earlier boots lie in the table."""
@@ -156,9 +159,12 @@ class Queue:
         """A page has come. Returns how many rows that should lie on the shelf are not there."""
         self.fetching = False
         for row in rows:
-            self.rows.append(row)
-            self.shelf -= 1
-            self.shelf_bytes -= row.size
+            if row.id in self._taken_down:
+                self._taken_down.discard(row.id)
+            else:
+                self.rows.append(row)
+                self.shelf -= 1
+                self.shelf_bytes -= row.size
         self.after = after
         missing, size = bad, bad * OVERHEAD
         if self.after >= self.upto:
@@ -183,14 +189,16 @@ class Queue:
 
     def holds(self, row_id: int) -> bool:
         """Whether a row of the table is one of the shelf."""
-        return self.shelf > 0 and self.after < row_id <= self.upto
+        return self.shelf > 0 and self.after < row_id <= self.upto and row_id not in self._taken_down
 
-    def take_down(self, size: int) -> None:
+    def take_down(self, row_id: int, size: int) -> None:
         """A row leaves the shelf for good; the table has it until it is deleted there."""
+        self._taken_down.add(row_id)
         self.shelf -= 1
         self.shelf_bytes -= size
         self._totals.rows -= 1
         self._totals.bytes -= size
+        self._join()
 
     def _join(self) -> None:
         if not self.shelf and self.tail:

@@ -115,11 +115,16 @@ def restored(found: StoredRow, boot: str, accepted: Ns) -> Row:
         elided=msgspec.Raw(found.elided) if found.elided else None,
         model=found.model,
         boot="" if found.boot == boot else found.boot,
-        lost=msgspec.json.decode(found.lost, type=Lost) if found.lost else None,
+        lost=lost_of(found),
         attempts=found.attempts,
         stored=True,
         kept=True,
     )
+
+
+def lost_of(found: StoredRow) -> Lost | None:
+    """The gap that a row of the store discloses."""
+    return msgspec.json.decode(found.lost, type=Lost) if found.lost else None
 
 
 def absorb(older: Summary | msgspec.Raw | None, data: Mapping[str, Any], newer: Any) -> Summary:

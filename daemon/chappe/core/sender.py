@@ -64,7 +64,7 @@ class Sender:
         """At most `credit` messages for the socket: by priority, then oldest first; in a stream by number."""
         out: list[Publish | Listen] = []
         stock = self._stock
-        if not stock.online or not stock.keeper.opened or self.alone in stock.tokens:
+        if not stock.online or not (stock.keeper.known or stock.keeper.failing) or self.alone in stock.tokens:
             return out
         waiting = [lane for lane in stock.order if lane.queue.rows]
         while len(out) < credit:
@@ -105,23 +105,27 @@ class Sender:
             return None
         if lane.spec.confirm and len(lane.confirming) + len(lane.flying) >= CONFIRM_WINDOW:
             return None
-        if lane.gaps.pending and not row.fixed:
-            self._disclose(lane, row, now)
+        if lane.gaps.pending and not row.fixed and not self._disclose(lane, row, now):
+            return None
         if row.payload is not None or self._stock.keeper.failing:
             return row
         if lane.durable and lane.spec.durability == "first":
             return row if row.stored and not row.dirty else None
         return None if row.stored and row.dirty and row.data is None else row
 
-    def _disclose(self, lane: Lane, row: Row, now: Ns) -> None:
+    def _disclose(self, lane: Lane, row: Row, now: Ns) -> bool:
+        """Let a row carry the gaps before it. Returns False if it has to wait for the commit that it is part of."""
         gaps = lane.gaps.for_message(row.seq)
-        if not gaps or row.lost is not None or row.writing:
-            return
+        if not gaps or row.lost is not None:
+            return True
+        if row.writing:
+            return False
         row.lost = lane.gaps.ride(row.id, gaps)
         if row.stored and not row.dirty:
             row.dirty = True
             lane.pending.append(row)
         self._stock.keeper.wants(now)
+        return True
 
     def is_late(self, row: Row) -> bool:
         """Whether a row waited while the link was down."""

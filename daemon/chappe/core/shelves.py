@@ -46,6 +46,8 @@ class Shelves:
         lane = self._stock.lanes[event.stream]
         missing = lane.queue.fetched([self._row(row) for row in event.rows], event.after, event.bad)
         self._missing(lane, missing, now)
+        for row in [row for row in lane.queue.rows if row.id <= lane.queue.unwanted and row.payload is None]:
+            self._stock.drop(lane, row, "operator", now)
         self._stock.spill(lane, now)
         self._stock.wake_by(now)
         self.page_in()

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from chappe.core.effects import Announce, Effect
 from chappe.core.events import Faulted, Healed
@@ -34,7 +33,7 @@ class Metrics:
         self._clock = clock
         self._post = post
         self._failing = False
-        self._document: Mapping[str, Any] | None = None
+        self._text = ""
         # A thread of its own: the file may lie on a network's disk that does not answer.
         self._worker = Worker("metrics", self._step, clock=clock, post=post)
 
@@ -46,15 +45,16 @@ class Metrics:
         """Have the newest of the documents among these written."""
         for effect in effects:
             if isinstance(effect, Announce) and effect.kind == "health":
-                self._document = effect.data
+                # Read here: the books in it go on counting.
+                self._text = exposition(effect.data)
                 self._worker.wake()
 
     def _step(self, now: Ns) -> Ns | None:
-        document, self._document = self._document, None
-        if document is None:
+        text, self._text = self._text, ""
+        if not text:
             return None
         try:
-            self._write(exposition(document))
+            self._write(text)
         except OSError as error:
             self._failing = True
             self._post(Faulted(at=now, part="metrics", code=CODE, message=f"{self._path}: {error.strerror or error}"))

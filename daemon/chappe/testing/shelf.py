@@ -198,11 +198,12 @@ class Shelf:
         if self.fail is None:
             self._heal("store_full")
         self._remember()
-        for id_ in (*effect.gone, *(burial.row.id for burial in effect.burials)):
+        gone = {*effect.gone, *(burial.row.id for burial in effect.burials)}
+        for id_ in gone:
             tables.rows.pop(id_, None)
         for id_ in effect.forgotten:
             tables.dead.pop(id_, None)
-        tables.rows.update({row.id: row for row in effect.rows if row.id not in set(effect.gone)})
+        tables.rows.update({row.id: row for row in effect.rows if row.id not in gone})
         tables.dead.update({burial.row.id: burial for burial in effect.burials})
         tables.lanes.update(effect.lanes)
         tables.standings.update({(one.stream, one.boot, one.seq): one for one in effect.standings})

@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,9 @@ FLOOD_HZ = 500
 _DEFAULT_LIMITS = ("max_queued_messages 1000", "max_inflight_messages 20")
 _CLOSED_WITHIN_S = 300.0
 _IN_TIME_S = 60.0
+_QUIET_S = 5.0
+_BACK_S = 5.0
+_MOMENT_S = 1.0
 
 
 class Reader:
@@ -44,9 +47,9 @@ class Reader:
     def __init__(self, port: int, state: Path, name: str) -> None:
         self.got: set[tuple[str, int]] = set()
         self.handed = 0
-        self._make = lambda: Consumer(
-            LOOPBACK, port, handler=self._take, state=state, name=name, devices=DEVICE, receipts=()
-        )
+        self._port = port
+        self._state = state
+        self._name = name
         self._consumer: Consumer | None = None
         self._thread: threading.Thread | None = None
         self._changed = threading.Condition()
@@ -61,14 +64,31 @@ class Reader:
 
     def start(self) -> None:
         """Begin, or go on."""
-        self._consumer = self._make()
+        self._consumer = Consumer(
+            LOOPBACK,
+            self._port,
+            handler=self._take,
+            state=self._state,
+            name=self._name,
+            devices=DEVICE,
+            receipts=(),
+        )
         self._thread = threading.Thread(target=self._consumer.run, name="bench-consumer", daemon=True)
         self._thread.start()
 
     def wait_for(self, wanted: set[tuple[str, int]], within_s: float) -> bool:
-        """Wait until it has all of these."""
+        """Wait until it has all of these.
+
+        Raises:
+            EdgeError: if it has ended by itself.
+        """
+        deadline = now() + int(within_s * SECOND_NS)
         with self._changed:
-            return self._changed.wait_for(lambda: wanted <= self.got, within_s)
+            while not wanted <= self.got and now() < deadline:
+                if self._thread is None or not self._thread.is_alive():
+                    raise EdgeError("the reference consumer ended; what it said is above")
+                self._changed.wait(1.0)
+            return wanted <= self.got
 
     def stop(self) -> None:
         """Leave; its session and its state stay. Idempotent."""
@@ -92,8 +112,6 @@ class Stage:
     away: Counter
     reader: Reader
     reader_away: Reader
-    note: str = ""
-    sent: set[tuple[str, int]] = field(default_factory=set)
 
 
 def broker_kill(stage: Stage) -> None:
@@ -109,7 +127,7 @@ def broker_queue(stage: Stage) -> None:
     """An outage, and its backlog at full speed into short queues."""
     stage.link.refuse()
     hold(stage.plan.flood / FLOOD_HZ)
-    stage.daemon.seal()
+    stage.daemon.unplug()
     stage.link.heal()
 
 
@@ -118,7 +136,7 @@ def play(scenario: str, plan: Plan, seed: int, *, kernel: bool) -> list[Figures]
     del kernel, seed  # the link here is only refused, and nothing is drawn
     with _stage(scenario, plan) as stage:
         {"broker_kill": broker_kill, "broker_queue": broker_queue}[scenario](stage)
-        stage.daemon.seal()
+        stage.daemon.unplug()
         begun = now()
         queued = _drained(stage)
         return _figures(scenario, stage, queued, (now() - begun) / SECOND_NS)
@@ -151,7 +169,7 @@ def _stage(scenario: str, plan: Plan) -> Iterator[Stage]:
         )
         stack.callback(daemon.close)
         daemon.open()
-        stage = Stage(plan, broker, link, daemon, live, away, *readers)
+        stage = Stage(plan, broker, link, daemon, live, away, readers[0], readers[1])
         for reader in readers:
             reader.start()
             stack.callback(reader.stop)
@@ -188,25 +206,38 @@ def _drained(stage: Stage) -> dict[str, dict[str, int]]:
 
 
 def _figures(scenario: str, stage: Stage, books: dict[str, dict[str, int]], drained_s: float) -> list[Figures]:
-    offered = {name: len(stage.daemon.offered(name)) for name in STREAMS}
-    wanted = {(name, seq) for name, count in offered.items() for seq in range(1, count + 1)}
+    wanted = _wanted(stage.daemon)
     acked = sum(book.get("delivered", 0) for book in books.values())
     total = len(wanted)
     device = Figures(scenario, "Chappe to the broker", "1", total, acked, total - acked, drain_s=round(drained_s, 2))
     device.note = "accepted: PUBACKs in the daemon's books"
-    stage.live.settle(lambda arrivals: wanted <= _pairs(arrivals), 3.0)
     stage.away.open()
-    stage.away.settle(lambda arrivals: wanted <= _pairs(arrivals), 3.0)
     lines = [device]
     for who, counter in (("a live subscriber", stage.live), ("an away session", stage.away)):
+        counter.settle(lambda arrivals: wanted <= _pairs(arrivals), _QUIET_S)
         got = _pairs(counter.arrivals)
         lines.append(Figures(scenario, f"the broker to {who}", "1", total, acked, len(wanted - got)))
         lines[-1].repeats = len(messages(counter.arrivals)) - len(got)
     stage.away.close()
     stage.reader_away.start()
+    _go_on(stage)
     for who, reader in (("live", stage.reader), ("away", stage.reader_away)):
-        lines.append(_closed(scenario, f"reference consumer, {who}", reader, wanted))
+        lines.append(_closed(scenario, f"reference consumer, {who}", reader, _wanted(stage.daemon)))
     return lines
+
+
+def _wanted(daemon: Daemon) -> set[tuple[str, int]]:
+    """Every number there is: one boot, and a number for each value."""
+    return {(name, seq) for name in STREAMS for seq in range(1, len(daemon.offered(name)) + 1)}
+
+
+def _go_on(stage: Stage) -> None:
+    """A gap shows itself by the message behind it: once everybody is back, there is one more moment of traffic."""
+    hold(_BACK_S)
+    stage.daemon.unplug(False)
+    hold(_MOMENT_S)
+    stage.daemon.unplug()
+    _drained(stage)
 
 
 def _closed(scenario: str, subject: str, reader: Reader, wanted: set[tuple[str, int]]) -> Figures:

@@ -24,7 +24,11 @@ EXPOSURE_LIMIT_MS = 350.0
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of this bench."""
     parser.add_argument(
-        "--scenario", action="append", choices=NAMES, metavar="NAME", help=f"only this one; again for more: {', '.join(NAMES)}"
+        "--scenario",
+        action="append",
+        choices=NAMES,
+        metavar="NAME",
+        help=f"only this one; again for more: {', '.join(NAMES)}",
     )
     parser.add_argument("--rounds", type=int, default=1, metavar="N", help="how often each; counts add up (default: 1)")
     parser.add_argument("--quick", action="store_true", help="an outage of 2 s in place of 20 s: to see that it works")
@@ -35,7 +39,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--peer", action="append", choices=PEERS, metavar="NAME", help=f"only this peer, not Chappe: {', '.join(PEERS)}"
     )
     parser.add_argument(
-        "--peers-dir", type=Path, default=Path("build/peers"), metavar="DIR", help="where peers are installed (default: build/peers)"
+        "--peers-dir",
+        type=Path,
+        default=Path("build/peers"),
+        metavar="DIR",
+        help="where peers are installed (default: build/peers)",
     )
 
 

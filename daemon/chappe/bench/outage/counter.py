@@ -46,7 +46,7 @@ class Counter:
         self._name = name
         self._changed = threading.Condition()
         self._present = False
-        self._running = False
+        self._ending = threading.Event()
         self._thread: threading.Thread | None = None
 
     def __enter__(self) -> Self:
@@ -64,7 +64,7 @@ class Counter:
         Raises:
             LinkError: if the broker does not answer.
         """
-        self._running = True
+        self._ending.clear()
         self._thread = threading.Thread(target=self._run, name="bench-counter", daemon=True)
         self._thread.start()
         with self._changed:
@@ -73,7 +73,7 @@ class Counter:
 
     def close(self) -> None:
         """Leave; the session stays. Idempotent."""
-        self._running = False
+        self._ending.set()
         if self._thread is not None:
             self._thread.join(_WITHIN_S)
             self._thread = None
@@ -104,17 +104,22 @@ class Counter:
 
         client = paho.Client(CallbackAPIVersion.VERSION2, self._name, clean_session=False)
         client.on_message = self._take
-        client.on_connect = lambda *_: [client.subscribe(filter_, 1) for filter_ in self._filters] and None
+        client.on_connect = self._subscribe
         client.on_subscribe = lambda *_: self._arrived()
-        while self._running:
+        while not self._ending.is_set():
             try:
                 client.connect(LOOPBACK, self._port, keepalive=60)
             except OSError:
                 hold(_AGAIN_S)
                 continue
-            while self._running and client.loop(_TURN_S) == MQTTErrorCode.MQTT_ERR_SUCCESS:
-                pass
+            while client.loop(_TURN_S) == MQTTErrorCode.MQTT_ERR_SUCCESS:
+                if self._ending.is_set():
+                    break
         client.disconnect()
+
+    def _subscribe(self, client: Any, *_: Any) -> None:
+        for each in self._filters:
+            client.subscribe(each, 1)
 
     def _arrived(self) -> None:
         with self._changed:

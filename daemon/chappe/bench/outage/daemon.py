@@ -171,10 +171,10 @@ class Daemon:
         """When each value of a stream was offered."""
         return self.ledgers[stream].times()
 
-    def seal(self) -> None:
-        """The sensors read nothing any more."""
+    def unplug(self, unplugged: bool = True) -> None:
+        """The sensors read nothing any more, or again."""
         for ledger in self.ledgers.values():
-            ledger.seal()
+            ledger.seal(unplugged)
 
     def close(self) -> None:
         """Stop it and close the ledgers; idempotent."""

@@ -171,9 +171,10 @@ def _covers(received: Sequence[Message], key: Id) -> bool:
     boot, seq = key
     for message in received:
         lost = message.lost
-        if lost is not None and lost.get("boot", message.boot) == boot and lost["from"] <= seq:
-            if seq <= lost.get("to", seq):
-                return True
+        if lost is None or lost.get("boot", message.boot) != boot:
+            continue
+        if lost["from"] <= seq <= lost.get("to", seq):
+            return True
     return False
 
 
@@ -181,7 +182,9 @@ def _open_ends(
     received: Sequence[Message], kills: Sequence[Kill], accepted: Mapping[Id, int], offered: Sequence[int]
 ) -> int:
     """Values that were offered before a kill, accepted by nobody, and are covered by a gap without an end (``crash``)."""
-    crashed = {str(lost["boot"]) for m in received if (lost := m.lost) is not None and "to" not in lost and "boot" in lost}
+    crashed = {
+        str(lost["boot"]) for m in received if (lost := m.lost) is not None and "to" not in lost and "boot" in lost
+    }
     values = {value: boot for (boot, _), value in accepted.items()}
     covered = 0
     for kill in kills:

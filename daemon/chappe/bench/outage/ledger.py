@@ -53,9 +53,9 @@ class Ledger:
         """Whether no further number is to be taken."""
         return self._get(self._seal) != 0
 
-    def seal(self) -> None:
-        """Take no further number; those who feed look at `sealed`."""
-        self._put(self._seal, 1)
+    def seal(self, sealed: bool = True) -> None:
+        """Let no further number be taken, or let them be taken again; those who feed look at `sealed`."""
+        self._put(self._seal, int(sealed))
 
     def enter(self) -> int:
         """Take the next number, now."""

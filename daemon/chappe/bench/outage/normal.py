@@ -59,9 +59,7 @@ class Control:
             stored = {n for (n,) in base.execute("SELECT n FROM rows")}
         lost = len(taken - stored)
         note = "" if lost else "lost nothing: this cut proves nothing"
-        return Figures(
-            "power_cut", "control: SQLite WAL, NORMAL", "-", self._ledger.count, len(taken), lost, note=note
-        )
+        return Figures("power_cut", "control: SQLite WAL, NORMAL", "-", self._ledger.count, len(taken), lost, note=note)
 
     def close(self) -> None:
         """End it; idempotent."""

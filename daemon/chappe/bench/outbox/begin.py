@@ -6,6 +6,7 @@ The daemons are those that systemd would start: ``chappe run`` in a process of i
 from __future__ import annotations
 
 import contextlib
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -66,7 +67,10 @@ def measure(*, many: int, some: int, rounds: int, look_s: float) -> Iterator[Fig
         rounds: alternations; medians count.
         look_s: how long memory is watched after the first message.
     """
-    with tempfile.TemporaryDirectory(prefix="chappe-bench-") as name, _broker() as broker:
+    with (
+        tempfile.TemporaryDirectory(prefix="chappe-bench-") as name,
+        LocalBroker(Path(name), kind="mosquitto") as broker,
+    ):
         grounds = {rows: _ground(Path(name), rows, broker.port) for rows in (0, some, many)}
         laps: dict[int, list[Start]] = {rows: [] for rows in grounds}
         for _ in range(rounds):
@@ -101,30 +105,24 @@ def _reads(few: Reads, lots: Reads, many: int) -> Iterator[Figure]:
 # ── one start ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _broker() -> contextlib.AbstractContextManager[LocalBroker]:
-    stack = contextlib.ExitStack()
-    folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="chappe-bench-")))
-    broker = stack.enter_context(LocalBroker(folder, kind="mosquitto"))
-
-    @contextlib.contextmanager
-    def held() -> Iterator[LocalBroker]:
-        with stack:
-            yield broker
-
-    return held()
-
-
 def _ground(folder: Path, rows: int, port: int, name: str = "") -> Path:
-    """A configuration and its state folder with `rows` messages in it."""
+    """A configuration, and beside it what its state folder looks like at each start: with `rows` messages in it."""
     place = folder / (name or str(rows))
     place.mkdir()
     config = place / "chappe.toml"
     config.write_text(configuration(place / "state", port), encoding="utf-8")
-    fill(place / "state", rows)
+    fill(place / "found", rows)
     return config
 
 
+def _found(config: Path) -> None:
+    """Put the state folder back to what an earlier boot left."""
+    shutil.rmtree(config.parent / "state", ignore_errors=True)
+    shutil.copytree(config.parent / "found", config.parent / "state")
+
+
 def _start(config: Path, port: int, rows: int, look_s: float) -> Start:
+    _found(config)
     topic, about = (TOPIC, b'"late":true') if rows else (STATE_TOPIC, ONLINE)
     with Listener(port, topic, about) as listener:
         begun = time.perf_counter()
@@ -158,9 +156,9 @@ def _watch(pid: int, look_s: float) -> float:
 
 
 def _read(config: Path, rows: int) -> Reads:
+    _found(config)
     plan = Plan(config=str(config), n=min(rows, 100), backlog=True, count=True)
     with Child(plan, config.parent) as child:
-        child.hear("warm")
         done = child.hear("done")
         child.go_on()
     return Reads(int(done["steps"]), int(done["read"]))

@@ -3,7 +3,8 @@
 The bench's source puts readings where a sensor's worker puts them, into the inbox, and no faster than they get through: it waits while too many
 are on their way, so that the inbox is never full. What is measured lies between the first reading and the last PUBACK in the books.
 
-The process speaks in lines of JSON, and waits for a line after ``warm`` and after ``done``, so that whoever started it can look at the disk meanwhile.
+The process speaks in lines of JSON, ``warm`` (not with a backlog) and ``done``, and waits for a line after each, so that whoever started it can look
+at the disk meanwhile.
 """
 
 from __future__ import annotations
@@ -130,8 +131,7 @@ class Source:
     def _measure(self) -> None:
         device, plan = self._device, self._plan
         if plan.backlog:
-            # Nothing is put in: the clock runs from the link's coming up to the last PUBACK.
-            say(warm=True)
+            # Nothing is put in, and nothing waits for a word: the clock runs from the link's coming up to the last PUBACK.
             device.wait_acked(plan.n)
             begun = device.up_at or (0.0, 0.0)
         elif plan.offline:

@@ -89,8 +89,9 @@ def _lap(laps: Laps, durability: str, n: int, *, subscriber: bool, drain: bool =
         if drain:
             fill(folder / "state", n)
         with Child(Plan(config=str(config), n=n, backlog=drain), folder) as child:
-            child.hear("warm")
-            child.go_on()
+            if not drain:
+                child.hear("warm")
+                child.go_on()
             done = child.hear("done")
             child.go_on()
         _arrived(listener, n)

@@ -64,7 +64,7 @@ class Peer(ABC):
         """Install it; returns its version.
 
         Raises:
-            NotInstalled: if that cannot be done here.
+            NotInstalledError: if that cannot be done here.
         """
 
     def settle_in(self, site: Site) -> None:

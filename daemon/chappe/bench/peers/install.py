@@ -18,7 +18,7 @@ THINGSBOARD_NEEDS = ("simplejson==4.3.0", "pybase64==1.5.1")
 _WITHIN_S = 900.0
 
 
-class NotInstalled(EdgeError):
+class NotInstalledError(EdgeError):
     """A peer cannot be installed here."""
 
 
@@ -26,12 +26,12 @@ def node_red(folder: Path) -> Path:
     """Node-RED by npm; returns its main script.
 
     Raises:
-        NotInstalled: if node or npm are missing, or npm fails.
+        NotInstalledError: if node or npm are missing, or npm fails.
     """
     script = folder / "node_modules" / "node-red" / "red.js"
     if not script.exists():
         if not shutil.which("node") or not shutil.which("npm"):
-            raise NotInstalled("node or npm is missing", remedy="sudo apt install nodejs npm")
+            raise NotInstalledError("node or npm is missing", remedy="sudo apt install nodejs npm")
         options = ("--no-audit", "--no-fund", "--loglevel=error")
         _run("npm", "install", "--prefix", str(folder), *options, f"node-red@{NODE_RED}")
     return script
@@ -41,7 +41,7 @@ def mqtt_io(folder: Path) -> Path:
     """mqtt-io by pip in a venv; returns its Python.
 
     Raises:
-        NotInstalled: if that fails.
+        NotInstalledError: if that fails.
     """
     python = folder / "bin" / "python"
     if not (folder / "installed").exists():
@@ -55,7 +55,7 @@ def thingsboard(folder: Path) -> Path:
     """The gateway's package and what its storages import, by pip; returns the folder to put on the path.
 
     Raises:
-        NotInstalled: if that fails.
+        NotInstalledError: if that fails.
     """
     if not (folder / "installed").exists():
         pip = (sys.executable, "-m", "pip", "install", "--quiet", "--target", str(folder), "--upgrade", "--no-deps")
@@ -68,13 +68,13 @@ def mosquitto() -> str:
     """Path of the system's mosquitto.
 
     Raises:
-        NotInstalled: if there is none.
+        NotInstalledError: if there is none.
     """
     from chappe.edge.broker import find_mosquitto
 
     path = find_mosquitto()
     if path is None:
-        raise NotInstalled("mosquitto is missing", remedy="sudo apt install mosquitto")
+        raise NotInstalledError("mosquitto is missing", remedy="sudo apt install mosquitto")
     return path
 
 
@@ -96,7 +96,7 @@ def _run(*words: str) -> None:
     try:
         done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=_WITHIN_S)
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise NotInstalled(f"`{words[0]}` failed: {error}") from error
+        raise NotInstalledError(f"`{words[0]}` failed: {error}") from error
     if done.returncode:
         said = (done.stderr or done.stdout).strip().splitlines()
-        raise NotInstalled(f"`{' '.join(words[:4])} …` failed: {said[-1] if said else 'it said nothing'}")
+        raise NotInstalledError(f"`{' '.join(words[:4])} …` failed: {said[-1] if said else 'it said nothing'}")

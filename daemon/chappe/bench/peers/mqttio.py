@@ -47,7 +47,8 @@ class MqttIo(Peer):
             "reconnect_delay": 1,
         }
         inputs = [
-            {"name": f"s{n}", "module": "mock", "interval": 1, "digits": 0, "retain": False} for n in range(self._sensors)
+            {"name": f"s{n}", "module": "mock", "interval": 1, "digits": 0, "retain": False}
+            for n in range(self._sensors)
         ]
         settings = {
             "mqtt": mqtt,

@@ -44,7 +44,7 @@ class NodeRed(Peer):
         os.sync()
 
     def _flow(self) -> list[dict[str, object]]:
-        broker = {
+        broker: dict[str, object] = {
             "id": "broker",
             "type": "mqtt-broker",
             "broker": self.site.host,
@@ -56,7 +56,7 @@ class NodeRed(Peer):
             "keepalive": "5",
             "cleansession": False,
         }
-        lines = {
+        lines: dict[str, object] = {
             "id": "lines",
             "type": "tcp in",
             "z": "flow",
@@ -71,7 +71,15 @@ class NodeRed(Peer):
             "base64": False,
             "wires": [["out"]],
         }
-        out = {"id": "out", "type": "mqtt out", "z": "flow", "topic": TOPIC, "qos": "1", "broker": "broker", "wires": []}
+        out: dict[str, object] = {
+            "id": "out",
+            "type": "mqtt out",
+            "z": "flow",
+            "topic": TOPIC,
+            "qos": "1",
+            "broker": "broker",
+            "wires": [],
+        }
         return [{"id": "flow", "type": "tab", "label": "bench"}, broker, lines, out]
 
     def command(self) -> Sequence[str]:

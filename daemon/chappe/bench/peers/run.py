@@ -15,7 +15,7 @@ from chappe.bench.outage.scratch import scratch_folder
 from chappe.bench.peers import storages
 from chappe.bench.peers.base import Peer, Site
 from chappe.bench.peers.bridge import Bridge
-from chappe.bench.peers.install import NotInstalled
+from chappe.bench.peers.install import NotInstalledError
 from chappe.bench.peers.mqttio import MqttIo
 from chappe.bench.peers.nodered import NodeRed
 from chappe.edge.broker import LocalBroker
@@ -24,7 +24,7 @@ from chappe.errors import EdgeError
 Make = Callable[[Path], Peer]
 
 PEERS: dict[str, Make] = {
-    "bridge": lambda folder: Bridge(folder),
+    "bridge": Bridge,
     "bridge-best": lambda folder: Bridge(folder, best=True),
     "node-red": NodeRed,
     "mqtt-io": MqttIo,
@@ -37,6 +37,9 @@ def measure(name: str, scenarios: Sequence[str], plan: Plan, home: Path, *, kern
     """One peer through every scenario; a peer that cannot be installed gives one line that says so.
 
     Args:
+        name: of `PEERS`, or ``thingsboard``.
+        scenarios: of `SCENARIOS`.
+        plan: times and load.
         home: where peers are installed.
         kernel: whether black holes are made in the kernel.
     """
@@ -46,7 +49,7 @@ def measure(name: str, scenarios: Sequence[str], plan: Plan, home: Path, *, kern
     peer = PEERS[name](home / name)
     try:
         version = peer.install()
-    except NotInstalled as error:
+    except NotInstalledError as error:
         yield Figures(scenario="-", subject=peer.name, qos=peer.qos, note=f"not installed: {error}")
         return
     for scenario in scenarios:
@@ -69,7 +72,7 @@ def _attempt(peer: Peer, scenario: str, plan: Plan, *, kernel: bool) -> Figures:
 def _storages(scenarios: Sequence[str], plan: Plan, packages: Path) -> Iterator[Figures]:
     try:
         version = storages.ready(packages)
-    except NotInstalled as error:
+    except NotInstalledError as error:
         yield Figures(scenario="-", subject="thingsboard-gateway storages", qos="-", note=f"not installed: {error}")
         return
     for scenario in (each for each in scenarios if each in storages.SCENARIOS):

@@ -9,6 +9,7 @@ import json
 import os
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 from chappe.bench.outage import ledger
@@ -87,7 +88,9 @@ class Storage:
         except subprocess.TimeoutExpired as error:
             raise EdgeError(f"the {self._kind} storage does not end") from error
         if not self._result.exists():
-            raise EdgeError(f"the {self._kind} storage failed: {(self._scratch / 'said.log').read_text('utf-8')[-300:]}")
+            raise EdgeError(
+                f"the {self._kind} storage failed: {(self._scratch / 'said.log').read_text('utf-8')[-300:]}"
+            )
         numbers: list[int] = json.loads(self._result.read_text("ascii"))
         return numbers
 
@@ -107,6 +110,11 @@ def measure(packages: Path, kind: str, scenario: str, plan: Plan, scratch: Path,
     """One fault: numbers are put for the length of the outage, then the process is killed or the power cut, and what comes back is counted.
 
     Args:
+        packages: the folder that has thingsboard-gateway.
+        kind: memory, file or sqlite.
+        scenario: of `SCENARIOS`.
+        plan: times and load.
+        scratch: a folder of this run.
         disk: a mounted disk to cut, for `power_cut`.
     """
     state = (disk.mount if disk is not None else scratch) / "storage"
@@ -145,7 +153,7 @@ def _figures(subject: str, scenario: str, offered: int, taken: set[int], back: l
         accepted=len(taken),
         lost=len(taken - distinct),
         repeats=len(back) - len(distinct),
-        disorder=sum(a > b for a, b in zip(back, back[1:], strict=False)),
+        disorder=sum(a > b for a, b in pairwise(back)),
         note="accepted: put() returned true; no broker",
     )
 
@@ -154,7 +162,7 @@ def ready(folder: Path) -> str:
     """Install the package; returns its version.
 
     Raises:
-        NotInstalled: if that cannot be done here.
+        NotInstalledError: if that cannot be done here.
     """
     install.thingsboard(folder)
     return install.THINGSBOARD

@@ -52,6 +52,10 @@ class Elider:
         """Values that passed un-elided because the key table was full."""
         return self._overflow
 
+    def stretch(self, factor: int) -> None:
+        """Multiply the policy's interval by `factor` from now on (1: as configured); timers that run are not moved."""
+        self._policy.stretch(factor)
+
     def offer(self, key: str, data: Mapping[str, Any], now: Ns) -> Outcome:
         """Decide about a value that arrives at `now`; timers that are due by then fire first."""
         if self._heap and self._heap[0][0] <= now:

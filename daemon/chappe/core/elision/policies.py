@@ -63,6 +63,10 @@ class Policy(abc.ABC):
         return slot.held
 
 
+    def stretch(self, factor: int) -> None:
+        """Multiply the interval, where there is one, by `factor`."""
+
+
 class Everything(Policy):
     """All values, of whatever key."""
 
@@ -88,7 +92,11 @@ class _Every(Policy):
 
     def __init__(self, elide: Elide) -> None:
         super().__init__(elide)
-        self.every = self.period = _span(elide.every)
+        self._configured = _span(elide.every)
+        self.every = self.period = self._configured
+
+    def stretch(self, factor: int) -> None:
+        self.every = self.period = self._configured * factor
 
 
 class Latest(_Every):

@@ -55,4 +55,4 @@ class Keep:
 
     def show(self) -> None:
         """The lamp for an outbox that is nearly full, or spilling."""
-        self._context.lamp.set(State.OUTBOX_FULL, self._context.outbox.spilling, self._context.now)
+        self._context.lamp.set(State.OUTBOX_FULL, self._context.outbox.stock.bounds.nearly, self._context.now)

@@ -96,7 +96,7 @@ class News:
     def health_document(self) -> dict[str, Any]:
         """How the device is: FEATURES appendix H."""
         context = self._context
-        queue = context.outbox.depth(context.now)
+        queue = context.outbox.counter.depth(context.now)
         return {
             "at": context.clock.stamp(context.now).at,
             "boot": context.started.boot,

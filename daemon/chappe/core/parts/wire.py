@@ -6,16 +6,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from chappe.core.context import Context
-from chappe.core.effects import Acknowledge, Disconnect, Drive, Effect, Finished, Reconnect, Reply
-from chappe.core.envelope import to_json
+from chappe.core.effects import Acknowledge, Effect, Reconnect, Reply
 from chappe.core.events import Acked, Arrived, Asked, Carried, LinkDown, LinkUp
 from chappe.core.indicators import State
 from chappe.core.requests import Requests
 from chappe.core.returns import Refusal
 from chappe.core.units import SECOND, Ns
-
-PATIENCE = SECOND
-"""How long a clean stop waits for PUBACKs, and again for that of ``stopped``."""
 
 DUPLICATE_PAUSE = 60 * SECOND
 """How long a device stays away when another one goes by its name: at once, they would throw each other off for ever."""
@@ -34,7 +30,7 @@ LAMPS: Mapping[str, State] = {
 
 
 class Wire:
-    """Everything that is published, and the end of a clean stop.
+    """Everything that is published and everything that comes in.
 
     Args:
         context: the engine's.
@@ -55,8 +51,7 @@ class Wire:
         self._offline_since: Ns | None = context.now
         self._offline_ns = 0
         self._connected_before = False
-        self._deadline: Ns | None = None
-        self._goodbye = False
+        self.silent = False
         self._show()
 
     # ── the link ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -106,7 +101,7 @@ class Wire:
     def acked(self, event: Acked) -> None:
         """Book what the broker has acknowledged."""
         context = self._context
-        self._refused(context.outbox.acked(event.items, context.now))
+        self._refused(context.outbox.returns.acked(event.items, context.now))
         context.last.acked(event.items)
         context.answers.acked(event.items)
 
@@ -186,6 +181,9 @@ class Wire:
         """Requests that were refused in this boot."""
         return self._requests.refused
 
+    def due(self) -> Ns | None:
+        return self._requests.due()
+
     # ── out ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def pump(self) -> None:
@@ -193,7 +191,7 @@ class Wire:
         context = self._context
         last, answers, outbox = context.last, context.answers, context.outbox
         look = outbox.stock.worth_a_look
-        if not (look or last.waiting or answers.waiting) or self.status != "online" or self._goodbye:
+        if not (look or last.waiting or answers.waiting) or self.status != "online" or self.silent:
             return
         room = self.window - last.flying - answers.flying - outbox.flying
         if last.waiting and room > 0:
@@ -206,56 +204,6 @@ class Wire:
     def _send(self, batch: Sequence[Effect]) -> int:
         self._context.effects += batch
         return len(batch)
-
-    # ── stop ─────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-    def stop(self) -> None:
-        """Begin a clean stop: what elision holds goes out, then PUBACKs are waited for."""
-        self._context.outbox.flush(self._context.now)
-        self._deadline = Ns(self._context.now + PATIENCE)
-
-    def due(self) -> Ns | None:
-        waiting = self._requests.due()
-        return (
-            waiting if self._deadline is None else min(self._deadline, self._deadline if waiting is None else waiting)
-        )
-
-    def progress(self) -> None:
-        """Move a clean stop on: streams, then ``stopped``, then goodbye."""
-        if self._deadline is None:
-            return
-        context = self._context
-        late = context.now >= self._deadline
-        quiet = context.outbox.empty and context.answers.empty
-        if self.status != "online":
-            self._finish()
-        elif not self._goodbye_said() and (quiet or late):
-            context.last.set(context.topics.state, self.state_payload("stopped"))
-            self._deadline = Ns(context.now + PATIENCE)
-        elif self._goodbye_said() and (context.last.empty or late):
-            self._goodbye = True
-            context.emit(Disconnect())
-            self._finish()
-
-    def _goodbye_said(self) -> bool:
-        return b'"stopped"' in self._context.last.get(self._context.topics.state)
-
-    def _finish(self) -> None:
-        self._deadline = None
-        outbox = self._context.outbox
-        self._context.emit(outbox.last_commit(self._context.now))
-        self._context.announce("state", status="stopped", undelivered=outbox.depth(self._context.now).depth)
-        if self._context.config.indicators.status is not None:
-            self._context.emit(Drive(pin="status", level=0.0))  # safe to unplug
-        self._context.emit(Finished(code=0))
-
-    def state_payload(self, status: str) -> bytes:
-        """The retained ``state``; a clean stop also says the last number of each stream, so that a gap behind it is seen."""
-        state = {"status": status, "boot": self._context.started.boot}
-        if status != "stopped":
-            return to_json(state)
-        last = {name: lane.seq for name, lane in self._context.outbox.lanes.items() if lane.seq}
-        return to_json({**state, "last": last})
 
 
 def _nobody(stream: str, body: bytes) -> None:

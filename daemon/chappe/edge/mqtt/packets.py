@@ -21,6 +21,9 @@ PINGREQ = b"\xc0\x00"
 
 _LENGTH_BYTES = 4  # MQTT 5 section 1.5.5
 
+# Longer topics come from peers who choose where their answer goes, and are not remembered: they would fill our memory.
+_KEPT_LENGTH = 128
+
 
 # ── out ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -50,13 +53,16 @@ def publish_packet(message: Publish, mid: int, *, properties: bool) -> bytes:
     return b"%c%b%b%b" % (first, variable_length(len(block) + len(payload)), block, payload)
 
 
-@lru_cache(maxsize=256)
 def topic_block(topic: str) -> bytes:
     r"""A topic as a packet carries it, its length in front; nothing where no message can be published on it (MQTT 5 section 4.7).
 
     >>> topic_block("a/b"), topic_block("a/+")
     (b'\x00\x03a/b', b'')
     """
+    return _kept_topic(topic) if len(topic) <= _KEPT_LENGTH else _topic(topic)
+
+
+def _topic(topic: str) -> bytes:
     try:
         data = topic.encode()
     except UnicodeEncodeError:
@@ -66,7 +72,9 @@ def topic_block(topic: str) -> bytes:
     return len(data).to_bytes(2) + data
 
 
-@lru_cache(maxsize=64)
+_kept_topic = lru_cache(maxsize=256)(_topic)
+
+
 def property_block(expiry_s: int | None, correlation: str) -> bytes:
     """The property block of a PUBLISH as MQTT 5 section 3.3.2.3 writes it, its length in front.
 
@@ -80,14 +88,19 @@ def property_block(expiry_s: int | None, correlation: str) -> bytes:
     >>> property_block(60, "").hex()
     '05020000003c'
     """
-    expiry = b"" if expiry_s is None else _EXPIRY + max(0, min(expiry_s, 0xFFFF_FFFF)).to_bytes(4)
+    expiry = NO_PROPERTIES if expiry_s is None else _expiry(expiry_s)
     if not correlation:
-        return expiry or NO_PROPERTIES
+        return expiry
     data = base64.b64decode(correlation, validate=True)
     if len(data) > 0xFFFF:
         raise ValueError("correlation data is longer than 65,535 bytes")
     block = expiry[1:] + _CORRELATION + len(data).to_bytes(2) + data
     return variable_length(len(block)) + block
+
+
+@lru_cache(maxsize=64)
+def _expiry(expiry_s: int) -> bytes:
+    return _EXPIRY + max(0, min(expiry_s, 0xFFFF_FFFF)).to_bytes(4)
 
 
 @lru_cache(maxsize=1024)

@@ -222,9 +222,7 @@ class Session:
             case "leaving":
                 return verdicts.OVERDUE["leaving"]
             case "ready":
-                return Failure(
-                    "lost", words, cut=codec.dismissed or (wire.ended and not verdicts.is_silence(wire.error))
-                )
+                return verdicts.lost(words, wire.error, ended=wire.ended, dismissed=codec.dismissed)
             case "subscribing":
                 return Failure("refused", f"the connection ended before the SUBACK: {words}")
         if rejects_certificate(wire.error):

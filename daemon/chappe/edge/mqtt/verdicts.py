@@ -29,9 +29,17 @@ OVERDUE: Mapping[str, Failure] = {
 _SILENCE = frozenset({errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN, errno.ENETDOWN})
 
 
-def is_silence(error: OSError | None) -> bool:
-    """Whether a connection that ended with `error` fell silent, rather than being ended by its peer."""
-    return error is not None and error.errno in _SILENCE
+def lost(words: str, error: OSError | None, *, ended: bool, dismissed: bool) -> Failure:
+    """What the end of a connection that was up means.
+
+    Args:
+        words: how it ended.
+        error: what the socket said, None for nothing.
+        ended: whether the other side, or the network, has ended it; else we have.
+        dismissed: whether the broker said DISCONNECT.
+    """
+    silence = error is not None and error.errno in _SILENCE
+    return Failure("lost", words, cut=dismissed or (ended and not silence))
 
 
 def last_words(farewell: str, error: OSError | None) -> str:

@@ -60,16 +60,16 @@ class Base(Database):
             sqlite3.Error: if it did not come about.
             OSError: if data too large for a row could not be written.
         """
-        gone = set(commit.gone)
-        rows = [row for row in commit.rows if row.id not in gone] if gone else commit.rows
         letters = [burial.row for burial in commit.burials]
+        gone = {*commit.gone, *(row.id for row in letters)}
+        rows = [row for row in commit.rows if row.id not in gone] if gone else commit.rows
         files = self.blobs.write((row.id, row.data) for row in chain(rows, letters))
         try:
             with self.transaction() as link:
                 self._name(commit, rows, letters)
                 self._boot(link, commit)
                 # Deletes first: on a full disk their pages are what the rest is written on.
-                delete(link, "rows", chain(gone, (row.id for row in letters)))
+                delete(link, "rows", gone)
                 delete(link, "dead", commit.forgotten)
                 self._insert(link, rows, commit.burials, files)
                 self._entries(link, commit)

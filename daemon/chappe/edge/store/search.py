@@ -90,20 +90,18 @@ class Search:
         if lane is None:
             return
         query = self._query
+        after = self._entries.cursor(query.reader, stream) if query.reader else query.after
         ranged = query.boot and (query.from_ is not None or query.to is not None)
-        for record in self._numbered(lane.no) if ranged else self._placed(stream, lane.no):
+        for record in self._numbered(lane.no) if ranged else self._placed(lane.no, after):
             found = self._entries.found(record, stream)
             if found is None:
                 self.bad.append((stream, record[0]))
-            else:
+            elif after is None or _beyond(found.offset, after, newest=self._newest):
                 yield found
 
-    def _placed(self, stream: str, lane: int) -> Iterator[tuple[Any, ...]]:
+    def _placed(self, lane: int, after: int | None) -> Iterator[tuple[Any, ...]]:
         """By offset; a new statement for each chunk, so that whatever is written meanwhile does no harm."""
-        query = self._query
-        after = self._entries.cursor(query.reader, stream) if query.reader else query.after
-        low = lane << LANE_BITS
-        newest = self._newest
+        low, newest = lane << LANE_BITS, self._newest
         order, bound = ("DESC", "id >= ? AND id < ?") if newest else ("ASC", "id > ? AND id <= ?")
         beginning = low + FAR if newest else low - 1
         start = beginning if after is None else low + after
@@ -145,8 +143,6 @@ class Search:
         if query.from_ is not None and found.seq < query.from_:
             return False
         if query.to is not None and found.seq > query.to:
-            return False
-        if query.after is not None and not query.reader and not _beyond(found.offset, query.after, newest=self._newest):
             return False
         return not self._needles or _contains(found.envelope, self._needles)
 

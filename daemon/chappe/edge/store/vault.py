@@ -173,10 +173,10 @@ class Vault:
     # ── trouble ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _may_grow(self) -> bool:
-        may = self._disk.may_grow()
-        if may and self._disk.ballasted:
+        if self._disk.restore():
             self._faults.heal("store_full")
-        return may
+            return True
+        return self._disk.may_grow()
 
     def _insist(self, do: Callable[[], T]) -> T:
         """Do something; once more after room was made, or the file salvaged."""

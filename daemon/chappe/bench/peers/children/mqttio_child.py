@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import os
 import sys
@@ -25,7 +26,7 @@ def main() -> None:
     accepted = ledgers.Ledger(Path(os.environ["BENCH_ACCEPTED"])).open()
     feeding = Path(os.environ["BENCH_FEED"])
 
-    from mqtt_io.modules.sensor import mock
+    mock: Any = importlib.import_module("mqtt_io.modules.sensor.mock")
 
     def read(_sensor: Any, _settings: Any) -> int | None:
         if not feeding.exists():
@@ -40,10 +41,8 @@ def main() -> None:
     mock.Sensor.__init__ = begin
     mock.Sensor.get_value = read
 
-    from mqtt_io.__main__ import main as run
-
     sys.argv = ["mqtt-io", sys.argv[1]]
-    run()
+    importlib.import_module("mqtt_io.__main__").main()
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ Usage: storage_child.py KIND FOLDER RATE RESULT; a rate of 0 puts nothing. ``dra
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import json
 import logging
@@ -17,6 +18,11 @@ from typing import Any
 
 QUIET_S = 3.0
 PAYLOAD = 200
+_CLASSES = {
+    "memory": ("memory.memory_event_storage", "MemoryEventStorage"),
+    "file": ("file.file_event_storage", "FileEventStorage"),
+    "sqlite": ("sqlite.sqlite_event_storage", "SQLiteEventStorage"),
+}
 
 
 def load_ledger() -> Any:
@@ -45,14 +51,12 @@ def storage(kind: str, folder: str) -> Any:
         "messages_ttl_check_in_hours": 1,
         "messages_ttl_in_days": 7,
     }
-    if kind == "memory":
-        from thingsboard_gateway.storage.memory.memory_event_storage import MemoryEventStorage as Storage
-    elif kind == "file":
-        from thingsboard_gateway.storage.file.file_event_storage import FileEventStorage as Storage
-    else:
-        from thingsboard_gateway.storage.sqlite.sqlite_event_storage import SQLiteEventStorage as Storage
+    if kind == "sqlite":
         config["max_read_records_count"] = 1000
-    return Storage(config, log, threading.Event())
+    module, name = _CLASSES[kind]
+    return getattr(importlib.import_module(f"thingsboard_gateway.storage.{module}"), name)(
+        config, log, threading.Event()
+    )
 
 
 def put(store: Any, rate_hz: int, told: threading.Event) -> None:
