@@ -264,6 +264,11 @@ class Assembly:
             facts={"python": platform.python_version(), "machine": platform.machine(), "platform": sys.platform},
         )
 
+    def secrets_changed(self) -> bool:
+        """Whether a file with a secret holds another one than the broker has been shown."""
+        mqtt: Any = self._parts.get("mqtt")
+        return bool(mqtt is not None and mqtt.secrets_changed())
+
     def watch(self, now: Ns) -> list[Event]:
         """Look after what nobody else watches; called in every pass of the loop, at the latest at `look_at`."""
         sensors: Any = self._parts.get("sensors")
@@ -331,6 +336,10 @@ class Mqtt:
 
     def handle(self, effects: Sequence[ef.Effect]) -> None:
         self._link.handle(effects)
+
+    def secrets_changed(self) -> bool:
+        """Whether the present connection was made with other secrets than the files hold now."""
+        return bool(self._link.secrets_changed())
 
     def close(self) -> None:
         self._link.close()

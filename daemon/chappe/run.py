@@ -107,7 +107,8 @@ class Daemon:
             problems = tuple(str(problem) for problem in error.problems)
             self.inbox.put(ReloadRefused(at=self.clock.now(), problems=problems))
         else:
-            self.inbox.put(Reloaded(at=self.clock.now(), config=data, config_hash=digest))
+            secrets_ = self._assembly.secrets_changed()
+            self.inbox.put(Reloaded(at=self.clock.now(), config=data, config_hash=digest, secrets=secrets_))
 
     # ── the boot ─────────────────────────────────────────────────────────────────────────────────────────────────────
 

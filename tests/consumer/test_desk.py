@@ -118,11 +118,26 @@ def test_what_is_not_committed_is_not_kept(table: Make, monkeypatch: pytest.Monk
         patch.setattr(one.keeper, "save", full)
         with pytest.raises(StoreError, match="disk is full"):
             one.hear_all(1)
+    with pytest.raises(StoreError, match="is not open"):
+        one.hear_all(1)
     one.kill()
     one.work()
     assert one.got == []
     one.hear_all(1)
     assert one.got == [1]
+
+
+def test_a_desk_that_is_opened_again_believes_the_file_alone(table: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was only in memory when the disk failed is not known any more, or it would never be handed over."""
+    one = table()
+    with monkeypatch.context() as patch:
+        patch.setattr(one.keeper, "save", lambda ledger: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            one.hear_all(1, 2)
+    one.keeper.open()
+    one.desk.open()
+    one.hear_all(1, 2)
+    assert one.got == [1, 2]
 
 
 @pytest.mark.parametrize(

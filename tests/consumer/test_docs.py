@@ -16,6 +16,7 @@ import msgspec
 import pytest
 
 from chappe.consumer import Access, Consumer, Patience
+from chappe.consumer.client import GOODBYE
 from chappe.consumer.desk import MOST_IN_A_TURN, PAGE, TURN
 from chappe.consumer.keeper import ANSWERED_FOR
 from chappe.consumer.ledger import Ledger
@@ -143,6 +144,7 @@ def test_disclosed_gaps_are_read_as_the_page_has_them(told: str, gaps: list[tupl
         ("50 messages at a time", PAGE == 50),
         ("The library waits 5 s", Patience().first == 5 * SECOND),
         ("After ten rounds", Patience().tries == 10),
+        ("five seconds to work off", GOODBYE == 5 * SECOND),
         ("half a minute after your receipt", ANSWERED_FOR == 30 * SECOND),
     ],
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sqlite3
 import subprocess
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -181,11 +182,28 @@ def test_what_the_handler_raises_ends_the_run_and_the_message_comes_again(
         pass
     tower.send(tower.make([1, 2, 3]))
     failing = Consumer("localhost", broker.port, handler=stumble, state=state, name="ours", setup=app.SETUP)
-    with pytest.raises(ZeroDivisionError):
-        failing.run()
+    for _ in range(2):  # the same again, whether with a new consumer or with this one
+        with pytest.raises(ZeroDivisionError):
+            failing.run()
     with Running(broker.port, app, tmp_path / "state.db"):
         app.wait(3)
     assert stored(tmp_path / "state.db") == [1, 2, 3]
+
+
+def test_a_consumer_can_be_run_again(broker: LocalBroker, device: Device, app: Application, tmp_path: Path) -> None:
+    """Stopped, and started again from the same program."""
+    tower = device(broker)
+    consumer = Consumer("localhost", broker.port, handler=app.take, state=tmp_path / "state.db", setup=app.SETUP)
+    for seq in (1, 2):
+        thread = threading.Thread(target=consumer.run)
+        thread.start()
+        assert consumer.online.wait(WITHIN_S)
+        tower.send(tower.make([seq]))
+        app.wait(seq)
+        consumer.stop()
+        thread.join(WITHIN_S)
+        assert not consumer.online.is_set()
+    assert stored(tmp_path / "state.db") == [1, 2]
 
 
 def test_two_consumers_do_not_share_a_file(broker: LocalBroker, consumer: Make) -> None:

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-from chappe.core.effects import Chronicle, Commit, Consult, Count, Effect, Exhume, Fetch, PlaceCursor, Remember
+from chappe.core.effects import Chronicle, Commit, Consult, Count, Effect, Exhume, PlaceCursor, Remember
 from chappe.core.envelope import Lost
 from chappe.core.events import (
     CommitFailed,
@@ -317,7 +317,9 @@ def test_a_sweep_has_everything_but_the_data(stand: Stand, ledger: Ledger) -> No
     rows = ledger.new("tick", *values(5, 100), key="k")
     stand.ask(ledger.commit(rows))
     answer = stand.one(ledger.page("tick", purpose="sweep", most_bytes=1), Fetched)
-    assert [(row.id, row.seq, row.key, row.data) for row in answer.rows] == [(row.id, row.seq, "k", b"") for row in rows]
+    assert [(row.id, row.seq, row.key, row.data) for row in answer.rows] == [
+        (row.id, row.seq, "k", b"") for row in rows
+    ]
 
 
 def test_a_count_has_rows_bytes_and_numbers(stand: Stand, ledger: Ledger) -> None:
@@ -396,9 +398,7 @@ def failing(stand: Stand, code: FaultCode | None) -> None:
     vault._disk.full = lambda error: code == "store_full" and "as told" in str(error)  # type: ignore[method-assign]
     vault._disk.restore = lambda: code is None  # type: ignore[method-assign]
     if code is not None:
-        vault._base.link.execute(
-            "CREATE TRIGGER fail BEFORE INSERT ON rows BEGIN SELECT RAISE(ABORT, 'as told'); END"
-        )
+        vault._base.link.execute("CREATE TRIGGER fail BEFORE INSERT ON rows BEGIN SELECT RAISE(ABORT, 'as told'); END")
 
 
 @pytest.mark.parametrize("code", ["store_full", "store_failed"])
@@ -426,7 +426,8 @@ def entries(stream: str, n: int, start: int = 1, boot: str = BOOT, wall: int = 0
     """Messages of a stream, a second apart."""
     base = ManualClock().wall() + wall
     return tuple(
-        Entry(stream, boot, seq, WallNs(base + seq * SECOND), envelope(boot, seq, text)) for seq in range(start, start + n)
+        Entry(stream, boot, seq, WallNs(base + seq * SECOND), envelope(boot, seq, text))
+        for seq in range(start, start + n)
     )
 
 
@@ -608,7 +609,11 @@ class Both(RuleBasedStateMachine):
         first, second = (stand.ask(*effects) for stand in self.stands)
         assert first == second
 
-    @rule(stream=st.sampled_from(["a", "b", "alert"]), sizes=st.lists(st.integers(20, 600), min_size=1, max_size=5), data=st.data())
+    @rule(
+        stream=st.sampled_from(["a", "b", "alert"]),
+        sizes=st.lists(st.integers(20, 600), min_size=1, max_size=5),
+        data=st.data(),
+    )
     def commit(self, stream: str, sizes: list[int], data: st.DataObject) -> None:
         ledger = self.ledger
         fresh = ledger.new(stream, *(b"x" * size for size in sizes))
@@ -683,7 +688,9 @@ class Both(RuleBasedStateMachine):
     def the_same_rows_are_in_both(self) -> None:
         for stream in getattr(self, "ledger", Ledger()).entries:
             for stand in self.stands:
-                assert [row for page in stand.pages(self.ledger, stream, limit=7) for row in page.rows] == self.ledger.of(stream)
+                assert [
+                    row for page in stand.pages(self.ledger, stream, limit=7) for row in page.rows
+                ] == self.ledger.of(stream)
         stands = getattr(self, "stands", [])
         assert all(stand.part.memory() == stands[0].part.memory() for stand in stands)
 

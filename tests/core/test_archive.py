@@ -326,6 +326,19 @@ def test_what_waits_is_told_as_the_queue_tells_it() -> None:
     assert it.asked("delivery", stream="door") == "bad_request"
 
 
+def test_of_a_message_in_the_middle_of_a_long_queue_it_is_known_that_it_waits() -> None:
+    """It lies on disk alone; one that was never given is not known."""
+    it = Keeper()
+    it.link_down()
+    it.put("plain", *range(3000))
+    it.ask("delivery", {"stream": "plain", "seq": 1700}, via="socket", reply_to="1")
+    it.ask("delivery", {"stream": "plain", "seq": 3001}, via="socket", reply_to="2")
+    it.advance(0.1)
+    found = it.replies["1"]["data"]
+    assert (found["state"], "row" in found) == ("stored", False)
+    assert it.replies["2"]["error"]["code"] == "not_found"
+
+
 def test_a_receipt_faster_than_the_acknowledgement_counts() -> None:
     it = Keeper()
     it.ack_after = 1.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import doctest
+import json
 import re
 from typing import Any
 
@@ -111,6 +112,21 @@ def test_what_nobody_measured_is_left_out() -> None:
     assert "p50" not in exposition({"inference": {"n": 0, "p50_ms": None}})
 
 
+def test_certificates_have_their_days() -> None:
+    assert 'chappe_certificate_days{certificate="broker"} 29\n' in exposition({"certificates": {"broker": 29}})
+
+
+def test_what_is_announced_for_the_file_is_plain_data() -> None:
+    """`run --json` prints it like any other announcement; without a file there is none."""
+    it = Tower('[metrics]\nfile = "chappe.prom"\n[sensors.tick]\ndriver = "simulated"\n')
+    it.advance(60)
+    [document] = [data for _, kind, data in it.announced if kind == "health"]
+    assert json.loads(json.dumps(document))["streams"]["tick"]["produced"] > 0
+    quiet = Tower()
+    quiet.advance(60)
+    assert "health" not in {kind for _, kind, _ in quiet.announced}
+
+
 def test_milliseconds_become_seconds() -> None:
     assert "chappe_inference_p50_seconds 0.0123\n" in exposition({"inference": {"p50_ms": 12.3}})
 
@@ -125,7 +141,15 @@ def test_names_are_prometheus_names_and_each_is_there_once() -> None:
     """Counters end in `_total`; nothing else does; base units."""
     names = [
         figure.name
-        for figure in (*FIGURES, *OF_A_STREAM, metrics.DROPPED, metrics.RECEIPTS, metrics.LINK, metrics.FAULTS)
+        for figure in (
+            *FIGURES,
+            *OF_A_STREAM,
+            metrics.DROPPED,
+            metrics.RECEIPTS,
+            metrics.CERTIFICATES,
+            metrics.LINK,
+            metrics.FAULTS,
+        )
     ]
     assert len(set(names)) == len(names)
     assert not [name for name in names if not re.fullmatch("[a-z][a-z0-9_]*", name)]

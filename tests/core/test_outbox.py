@@ -431,11 +431,12 @@ class OutboxMachine(RuleBasedStateMachine):
 
     @invariant()
     def every_hole_below_the_newest_is_disclosed(self) -> None:
-        for consumer in self.consumers.values():
+        for name, consumer in self.consumers.items():
             newest = max(consumer.got, default=0)
             assert consumer.order == sorted(consumer.order)
             assert set(range(1, newest + 1)) == set(consumer.got) | {seq for seq in consumer.lost if seq <= newest}
-            assert not set(consumer.got) & consumer.lost
+            # Of a QoS 0 message whose connection ended nobody knows whether it arrived.
+            assert name == "pose" or not set(consumer.got) & consumer.lost
 
     @invariant()
     def bounds_hold(self) -> None:

@@ -98,8 +98,11 @@ class Ledger:
         for id_ in ids:
             burial = self.dead.pop(id_, None)
             if burial is not None:
-                self.rows[id_] = msgspec.structs.replace(burial.row, attempts=0)
-                self.settle(burial.row.stream)
+                row = self.rows[id_] = msgspec.structs.replace(burial.row, attempts=0)
+                entry = self.entries[row.stream]
+                self.entries[row.stream] = msgspec.structs.replace(
+                    entry, rows=entry.rows + 1, bytes=entry.bytes + len(row.data) + OVERHEAD
+                )
 
     def settle(self, stream: str) -> LaneEntry:
         """The stream's entry, with what lies in the rows."""
@@ -137,7 +140,9 @@ class Ledger:
     def page(self, stream: str, after: int | None = None, upto: int | None = None, **more: Any) -> Fetch:
         """A question for rows of a stream; all of them by default."""
         low = self.entries[stream].no << LANE_BITS
-        return Fetch(stream=stream, after=low if after is None else after, upto=low + TOP if upto is None else upto, **more)
+        return Fetch(
+            stream=stream, after=low if after is None else after, upto=low + TOP if upto is None else upto, **more
+        )
 
 
 def burial(row: StoredRow, reason: str = "not_authorized", since: int = 99) -> Burial:

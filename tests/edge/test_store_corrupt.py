@@ -369,7 +369,9 @@ def test_a_row_that_is_not_what_was_written_is_left_out(bench: Bench, column: st
     bench.fill()
     link = sqlite3.connect(bench.file)
     victim = bench.ledger.of("tick")[5]
-    change = "x'00'" if column in ("data", "elided", "lost") else "'x'" if column in ("key", "model") else f'"{column}" + 1'
+    change = (
+        "x'00'" if column in ("data", "elided", "lost") else "'x'" if column in ("key", "model") else f'"{column}" + 1'
+    )
     link.execute(f'UPDATE rows SET "{column}" = {change} WHERE id = ?', (victim.id,))
     link.commit()
     link.close()
@@ -393,7 +395,9 @@ def test_a_sweep_leaves_it_out_as_well(bench: Bench) -> None:
     link.commit()
     link.close()
     bench.open()
-    (answer, *_) = (event for event in bench.ask(bench.ledger.page("tick", purpose="sweep")) if isinstance(event, Fetched))
+    (answer, *_) = (
+        event for event in bench.ask(bench.ledger.page("tick", purpose="sweep")) if isinstance(event, Fetched)
+    )
     assert answer.bad == 1
     assert {row.data for row in answer.rows} == {b""}
 
@@ -456,7 +460,9 @@ def test_a_salvage_that_was_killed_at_its_very_end_counts(bench: Bench) -> None:
 def test_a_corrupt_history_is_salvaged_and_its_offsets_go_on(bench: Bench) -> None:
     """The outbox does not notice; an offset that was given is not given again."""
     bench.open()
-    entries = [Entry("s", "b" * 16, seq, WallNs(bench.clock.wall() + seq), b'{"data":%d}' % seq) for seq in range(1, 2001)]
+    entries = [
+        Entry("s", "b" * 16, seq, WallNs(bench.clock.wall() + seq), b'{"data":%d}' % seq) for seq in range(1, 2001)
+    ]
     bench.ask(Chronicle(entries=tuple(entries)))
     bench.close()
     file = bench.folder / "history.db"

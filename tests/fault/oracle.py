@@ -222,11 +222,15 @@ def tails(account: Account) -> list[str]:
             came = numbers.get((stream, end.boot), set())
             of_it = [gap for gap in told if (gap.stream, gap.boot) == (stream, end.boot)]
             if end.killed is None:
-                top = end.last.get(stream, 0)
+                top = end.last.get(stream, 0) if end.last else max(came, default=0)
                 missing = [n for n in range(1, top + 1) if n not in came and not any(gap.covers(n) for gap in of_it)]
                 found += [
                     f"{stream}: {_spans(missing)} of boot {end.boot} waited at its clean stop and are gone"
                 ] * bool(missing)
+                more = sorted(n for n in came if n > top)
+                found += [f"{stream}: {end.boot} said that {top} was its last, and there is {_spans(more)}"] * bool(
+                    more
+                )
             elif durability != "first" and came and end.boot != last_boot:
                 open_ = [gap for gap in of_it if gap.to is None and "crash" in gap.reasons]
                 if not any(gap.from_ <= max(came) + 1 for gap in open_):
@@ -390,11 +394,17 @@ def as_seen(books: Mapping[str, Mapping[str, int]], account: Account, *, killed:
         complaint
         for stream, book in books.items()
         if stream in account.durability
-        for complaint in _compared(stream, book, [m for m in kept if m.stream == stream], killed=killed)
+        for complaint in _compared(
+            stream,
+            book,
+            [m for m in kept if m.stream == stream],
+            # What is in flight at a clean stop counts as spilled, as nobody can know that it came.
+            fewer=killed or account.durability[stream] == "memory",
+        )
     ]
 
 
-def _compared(stream: str, book: Mapping[str, int], kept: Sequence[Message], *, killed: bool) -> Iterator[str]:
+def _compared(stream: str, book: Mapping[str, int], kept: Sequence[Message], *, fewer: bool) -> Iterator[str]:
     told = gaps(kept)
     seen = {
         "delivered": len(kept),
@@ -407,5 +417,5 @@ def _compared(stream: str, book: Mapping[str, int], kept: Sequence[Message], *, 
     dropped = seen["spilled"] + seen["expired"] > 0
     for column, n in seen.items():
         more, less = book[column] > n, book[column] < n
-        if (more and not (column == "elided" and dropped)) or (less and not killed):
+        if (more and not (column == "elided" and dropped)) or (less and not fewer):
             yield f"{stream}: {column} {book[column]} in the books, {n} seen"

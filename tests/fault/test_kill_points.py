@@ -104,6 +104,7 @@ NUMBERED = {
 }
 
 
+@pytest.mark.usefixtures("tales")
 @pytest.mark.feature("OUT-03", breaks="chappe.core.keeper:Keeper.commit")
 def test_nothing_accepted_is_lost_at_any_numbered_call(disk_tmp: Path, seed: int, tell: Callable[[str], None]) -> None:
     """Each kind of call is a point of death, in an outage and in a drain."""

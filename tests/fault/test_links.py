@@ -32,7 +32,8 @@ def end(story: Scene, *, cuts: int | None = None, **figures: Any) -> Told:
     """
     reconnects = story.ask("health")["link"]["reconnects"]
     story.stop()
-    cuts = reconnects if cuts is None else cuts
+    # What is in flight at a clean stop may come again, too.
+    cuts = reconnects + 1 if cuts is None else cuts
     wrong = [*story.finish(killed=False), *repeated(story.account, WINDOW, cuts=cuts)]
     return Told(story, wrong, {"reconnects": reconnects, **figures})
 

@@ -136,6 +136,10 @@ def lost_at_a_clean_stop(account: Account) -> None:
     account.ends[1] = replace(account.ends[1], last={"sure": 4})
 
 
+def more_after_the_last(account: Account) -> None:
+    account.messages.append(message("fast", 2, B))
+
+
 def gap_that_owns_up_to_too_few(account: Account) -> None:
     for seq in (3, 4):
         hole_at = at(account, "soft", seq)
@@ -161,6 +165,7 @@ def gap_that_owns_up_to_too_few(account: Account) -> None:
         (nothing_accepted, "sure: at the kill"),
         (miscounted_elision, "1 were elided"),
         (lost_at_a_clean_stop, "2..4 of boot"),
+        (more_after_the_last, "said that 1 was its last"),
         (gap_that_owns_up_to_too_few, "1 more of boot"),
     ],
     ids=lambda value: value.__name__ if callable(value) else "",

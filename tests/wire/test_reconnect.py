@@ -154,7 +154,7 @@ def test_a_broker_that_starts_a_minute_later_is_found(make_broker: MakeBroker, m
     assert SystemClock().now() - begun <= 4 * SECOND
 
 
-@pytest.mark.feature("MQT-05", breaks="chappe.edge.mqtt.codec:Codec.open")
+@pytest.mark.feature("MQT-05", breaks="chappe.edge.mqtt.handshake:Handshake.open")
 @pytest.mark.parametrize(
     "keepalive", ["2s", pytest.param("20s", marks=pytest.mark.skipif(not os.environ.get("NIGHTLY"), reason="30 s"))]
 )

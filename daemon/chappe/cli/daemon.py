@@ -101,7 +101,8 @@ def log_lines() -> Callable[[Sequence[Effect]], None]:
 
     def observe(effects: Sequence[Effect]) -> None:
         for effect in effects:
-            if isinstance(effect, Announce):
+            # The figures of every minute are for the metrics file, not for the journal.
+            if isinstance(effect, Announce) and effect.kind != "health":
                 level = logging.WARNING if effect.kind == "fault" and not effect.data["healed"] else logging.INFO
                 log.log(level, "%s %s", effect.kind, " ".join(f"{key}={value}" for key, value in effect.data.items()))
 

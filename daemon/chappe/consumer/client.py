@@ -16,7 +16,7 @@ from chappe.consumer.keeper import Keeper
 from chappe.consumer.link import Access, Link
 from chappe.consumer.words import Kind
 from chappe.core.topics import validate_id
-from chappe.core.units import SECOND, Ns, WallNs, as_seconds
+from chappe.core.units import SECOND, Ns, WallNs
 from chappe.errors import LinkError
 
 log = logging.getLogger(__name__)
@@ -31,7 +31,7 @@ FIRST_WAIT: Ns = Ns(SECOND)
 LONGEST_WAIT: Ns = Ns(30 * SECOND)
 
 GOODBYE: Ns = Ns(5 * SECOND)
-"""How long a stop waits for the broker's word on the last receipts."""
+"""How long a stop may take: for the application to work off what was taken, and for the broker's word on receipts."""
 
 
 class SystemClock:
@@ -167,9 +167,10 @@ class Consumer:
         self._stop.set()
 
     def close(self) -> None:
-        """Let go of the connection and the state; idempotent."""
+        """Let go of the connection and the state; idempotent. `run` and `open` may be called again."""
         self._hang_up()
         self._keeper.close()
+        self._stop.clear()
 
     # ── one pass ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -222,11 +223,21 @@ class Consumer:
             link.close()
 
     def _say_goodbye(self) -> None:
-        """Wait for the broker's word on receipts, or they would be sent again at the next start; what comes meanwhile stays with it."""
-        link = self._link
+        """Work off what was taken, and wait for the broker's word on receipts; what comes meanwhile stays with the broker.
+
+        What is left after that is no loss: it is in the file, and comes first at the next start.
+        """
         deadline = self._clock.now() + GOODBYE
-        while link is not None and not link.failure and not self._desk.quiet and self._clock.now() < deadline:
-            for out in self._desk.outgoing(link.room):
-                link.publish(out)
-            _, acked = link.pump(as_seconds(Ns(SECOND // 20)))
-            self._desk.take((), acked)
+        more = True
+        while (more or not self._quiet) and self._clock.now() < deadline:
+            more = self._desk.hand_over()
+            if self._link is not None and not self._link.failure:
+                for out in self._desk.outgoing(self._link.room):
+                    self._link.publish(out)
+                _, acked = self._link.pump(0.0 if more else BUSY_S)
+                self._desk.take((), acked)
+
+    @property
+    def _quiet(self) -> bool:
+        """Whether there is nothing more to hear about receipts; without a connection they wait for the next start."""
+        return self._link is None or bool(self._link.failure) or self._desk.quiet

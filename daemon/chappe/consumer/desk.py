@@ -150,8 +150,13 @@ class Desk:
         self._on_gap = on_gap
         self._receipts = tuple(receipts)
         self._ordered = ordered
-        self._ledger = Ledger(backfill=backfill)
-        self._closer = Closer(self._ledger, patience)
+        self._backfill = backfill
+        self._patience = patience
+        self._begin()
+
+    def _begin(self) -> None:
+        self._ledger = Ledger(backfill=self._backfill)
+        self._closer = Closer(self._ledger, self._patience)
         # Answers to an earlier run's questions may still come: their ids must not be ours.
         self._run = secrets.token_hex(4)
         self._asked: dict[str, Question] = {}
@@ -160,9 +165,13 @@ class Desk:
         self._under_way = 0
 
     def open(self) -> None:
-        """Take up where an earlier run ended."""
+        """Take up where an earlier run ended: what is in the file counts, and nothing else."""
+        self._begin()
         self._keeper.load(self._ledger)
         self._owed.extend(self._keeper.owed())
+        books = self._ledger.counts()
+        missing = sum(holes for _, holes in books.values())
+        log.info("%d boots of streams are known, %d messages are missing", len(books), missing)
 
     # ── in ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -179,16 +188,24 @@ class Desk:
         if not batch and not receipted and not self._closer.hopeless:
             return
         owed: list[Owed] = []
-        with self._keeper.transaction():
-            for incoming in batch:
-                self._sort(incoming, owed)
-            self._told(self._closer.give_up())
-            self._keeper.save(self._ledger)
-            if receipted or owed:
-                self._keeper.sent(receipted, self._clock.wall())
+        try:
+            with self._keeper.transaction():
+                self._take(batch, receipted, owed)
+        except BaseException:
+            # The ledger in memory is ahead of the file now: going on would acknowledge what is not there.
+            self._keeper.close()
+            raise
         self._owed.extend(owed)
         self._under_way -= len(receipted)
         self.counts.receipts += len(receipted)
+
+    def _take(self, batch: Iterable[Incoming], receipted: Sequence[int], owed: list[Owed]) -> None:
+        for incoming in batch:
+            self._sort(incoming, owed)
+        self._told(self._closer.give_up())
+        self._keeper.save(self._ledger)
+        if receipted or owed:
+            self._keeper.sent(receipted, self._clock.wall())
 
     def _sort(self, incoming: Incoming, owed: list[Owed]) -> None:
         levels = incoming.topic.split("/")

@@ -171,7 +171,8 @@ class Keeper:
     @property
     def db(self) -> sqlite3.Connection:
         """The connection."""
-        assert self._db is not None, "the keeper is not open"
+        if self._db is None:
+            raise StoreError(f"{self._file} is not open", remedy="open the consumer again")
         return self._db
 
     @contextlib.contextmanager

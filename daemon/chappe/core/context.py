@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from itertools import count
 from typing import Any
 
+from chappe.core.budget import Budget
 from chappe.core.clock import WallClock
 from chappe.core.effects import Announce, Effect, Remember
 from chappe.core.events import Started
@@ -27,6 +28,12 @@ FAULT_LAMPS: Mapping[str, State] = {
     "sensors.": State.SENSOR_FAULT,
     "streams.": State.BROKER_REFUSES,
 }
+
+
+def _budget(limit: int | None, known: Any) -> Budget:
+    """This month's budget, with what an earlier boot used of it."""
+    used, month = (known.get("used"), known.get("month")) if isinstance(known, dict) else (0, "")
+    return Budget(limit, used if isinstance(used, int) else 0, month if isinstance(month, str) else "")
 
 
 def _kept(specs: Mapping[str, Spec]) -> list[str]:
@@ -56,6 +63,7 @@ class Context:
         self.faults = Faults()
         self.lamp = StatusLamp(pwm=self.config.indicators.pwm, brightness=self.config.indicators.brightness)
         tokens = count(1)
+        self.budget = _budget(self.config.mqtt.bytes_per_month, self.memory.get("budget"))
         self.last = LastValues(lambda: next(tokens))
         self.answers = Answers(lambda: next(tokens), Ns(self.config.requests.life))
         rate = self.config.mqtt.drain_rate

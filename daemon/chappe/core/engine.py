@@ -13,7 +13,7 @@ from typing import Any
 
 from chappe.core import events as ev
 from chappe.core.context import Context
-from chappe.core.effects import Effect, SampleHost
+from chappe.core.effects import Effect, Reconnect, SampleHost
 from chappe.core.indicators import State
 from chappe.core.parts.archive import Archive
 from chappe.core.parts.deeds import Deeds
@@ -22,6 +22,7 @@ from chappe.core.parts.farewell import Farewell, state
 from chappe.core.parts.keep import Keep
 from chappe.core.parts.news import News
 from chappe.core.parts.pins import Pins
+from chappe.core.parts.purse import Purse
 from chappe.core.parts.senses import Senses
 from chappe.core.parts.verbs import verbs
 from chappe.core.parts.wire import Wire
@@ -47,6 +48,7 @@ class Engine:
         self.senses = Senses(context, self.deeds)
         self.news = News(context, self.eyes)
         self.keep = Keep(context)
+        self.purse = Purse(context)
         tickets = count(1)
         self.archive = Archive(context, self.deeds.alerts, lambda: next(tickets))
         requests = Requests(context.config.requests, verbs(context, self.pins, self.eyes, self.news, self.archive))
@@ -108,7 +110,7 @@ class Engine:
             ev.Acked: self.wire.acked,
             ev.Asked: self.wire.asked,
             ev.Arrived: self.wire.arrived,
-            ev.Carried: self.wire.carried,
+            ev.Carried: self.purse.carried,
             ev.Committed: self.keep.committed,
             ev.CommitFailed: self.keep.failed,
             ev.Fetched: self.keep.fetched,
@@ -211,6 +213,8 @@ class Engine:
     def _reloaded(self, event: ev.Reloaded) -> None:
         self.context.heal_all("config")
         self.news.reload(event)
+        if event.secrets:
+            self.context.emit(Reconnect())
 
     def _reload_refused(self, event: ev.ReloadRefused) -> None:
         self.context.fault("config", "config_rejected", "; ".join(event.problems))
@@ -224,6 +228,7 @@ class Engine:
             self.deeds.stop()
             self.pins.dark()
             self.senses.stop()
+            self.purse.note()
             self.farewell.begin()
 
 

@@ -71,10 +71,15 @@ class ClockChanged(Event, frozen=True):
 
 
 class Reloaded(Event, frozen=True, gc=True):
-    """The owner asked for the configuration to be read again, and it is good."""
+    """The owner asked for the configuration to be read again, and it is good.
+
+    Attributes:
+        secrets: whether a file with a secret holds another one than the connection was made with.
+    """
 
     config: dict[str, Any]
     config_hash: str
+    secrets: bool = False
 
 
 class ReloadRefused(Event, frozen=True):

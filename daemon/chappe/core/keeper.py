@@ -181,9 +181,11 @@ class Keeper:
         for name, lane in self._lanes.items():
             rows: list[Row] = []
             if lane.durable and (latest or not _is_latest(lane)):
-                limit = now if lane.spec.durability == "first" or lane.spec.class_ == "latest" else cut
+                at_once = lane.urgent or lane.spec.durability == "first" or lane.spec.class_ == "latest"
+                limit = now if at_once else cut
                 rows = take(lane, limit, None if whole else max(0, room))
                 room -= len(rows)
+            lane.urgent = lane.urgent and room <= 0
             batch = Batch(lane, rows)
             if not batch.empty:
                 found[name] = batch
@@ -220,7 +222,7 @@ class Keeper:
         for lane in self._lanes.values():
             row = oldest(lane) if lane.durable else None
             if row is not None and (not _is_latest(lane)):
-                group = lane.spec.durability == "first" or not online or self._at_once
+                group = lane.urgent or lane.spec.durability == "first" or not online or self._at_once
                 moments.append(Ns(self._group(now) if group else max(now, row.accepted + AGE)))
             if lane.gone or lane.burials or lane.gaps.changed:
                 moments.append(Ns(self._group(now) if lane.gaps.changed or lane.burials else now + DELETE_WITHIN))

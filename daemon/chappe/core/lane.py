@@ -39,6 +39,8 @@ class Lane(Intake):
         burials: rows that become dead letters with the next commit, and why.
         blocked_until: the broker refused the head; not before then is it tried again.
         held: whether the broker forbids this stream.
+        urgent: whether a row waits for being written before it can leave.
+        rationed: whether there are no bytes for it this month.
         dead: how many dead letters there are.
     """
 
@@ -51,6 +53,8 @@ class Lane(Intake):
         self.unsure: list[int] = []
         self.blocked_until: Ns | None = None
         self.held = False
+        self.rationed = False
+        self.urgent = False
         self.refusals = 0
         self.dead = 0
 
@@ -59,7 +63,7 @@ class Lane(Intake):
     def head(self, now: Ns) -> Row | None:
         """The row to hand over next, or None: none waits here, the stream is held back, or its key is still in flight."""
         rows = self.queue.rows
-        if not rows or (self.blocked_until is not None and now < self.blocked_until):
+        if not rows or self.rationed or (self.blocked_until is not None and now < self.blocked_until):
             return None
         row = rows[0]
         if self._latest and any(other.key == row.key for other in self.flying.values()):

@@ -25,6 +25,14 @@ class LastValues:
         self._values: dict[str, bytes] = {}
         self._pending: dict[str, None] = {}
         self._flying: dict[int, tuple[str, bytes]] = {}
+        self._allows: Callable[[str], bool] | None = None
+
+    def only(self, allows: Callable[[str], bool] | None) -> None:
+        """Hold back topics whose third level `allows` refuses; None: none."""
+        self._allows = allows
+
+    def _may(self, topic: str) -> bool:
+        return self._allows is None or self._allows(topic.split("/")[2 if "/config/" not in topic else 3])
 
     def set(self, topic: str, payload: bytes) -> bool:
         """Make `payload` the newest value of `topic`; an empty payload removes it at the broker, and here once that is sent.
@@ -64,7 +72,7 @@ class LastValues:
         """At most `credit` messages, in the order of their change; one per topic in flight."""
         busy = {topic for topic, _ in self._flying.values()}
         out = []
-        for topic in [topic for topic in self._pending if topic not in busy][:credit]:
+        for topic in [topic for topic in self._pending if topic not in busy and self._may(topic)][:credit]:
             del self._pending[topic]
             token = self._token()
             self._flying[token] = (topic, self._values[topic])

@@ -54,6 +54,10 @@ FIGURES = (
     Figure("temperature_celsius", "Temperature of the SoC.", ("temp_c",)),
     Figure("resident_memory_bytes", "Resident memory of the daemon.", ("rss",)),
     Figure("written_bytes_total", "Bytes this process has caused to be written to storage.", ("bytes_written",)),
+    Figure("disk_free_ratio", "Share of the state folder's file system that is free.", ("disk", "free")),
+    Figure("store_bytes", "What the store takes up on disk.", ("disk", "store_bytes")),
+    Figure("budget_used_bytes", "Bytes sent and received in this month.", ("budget", "used")),
+    Figure("budget_limit_bytes", "Bytes that may be in a month.", ("budget", "limit")),
     Figure("clock_synced", "Whether the wall clock is known to be right.", ("clock", "synced")),
     Figure("clock_offset_seconds", "How far the wall clock is off.", ("clock", "offset_s")),
     Figure("link_reconnects_total", "Times the link was made anew.", ("link", "reconnects")),
@@ -73,6 +77,7 @@ OF_A_STREAM = (
 DROPPED = Figure("stream_dropped_total", "Values that were not sent, by reason.", ())
 REASONS = ("elided", "expired", "spilled")
 RECEIPTS = Figure("receipts_total", "Receipts by what they said.", ("receipts",))
+CERTIFICATES = Figure("certificate_days", "Days until a certificate in use ends.", ("certificates",))
 LINK = Figure("link_up", "Whether the device is connected; the label says what its link is doing.", ("link", "status"))
 FAULTS = Figure("fault", "Faults that hold.", ("faults",))
 BOOT = Figure("boot_info", "The boot that these figures are of.", ("boot",))
@@ -108,6 +113,8 @@ def _families(document: Mapping[str, Any]) -> Iterator[tuple[Figure, Iterable[Sa
     )
     receipts = _at(document, RECEIPTS.path) or {}
     yield RECEIPTS, [({"kind": kind}, n) for kind, n in receipts.items()]
+    certificates = _at(document, CERTIFICATES.path) or {}
+    yield CERTIFICATES, [({"certificate": name}, days) for name, days in certificates.items()]
     status = _at(document, LINK.path)
     yield LINK, [({"status": status}, status == "online")] if status else []
     faults = _at(document, FAULTS.path) or []

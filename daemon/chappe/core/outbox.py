@@ -21,6 +21,7 @@ from chappe.core.lane import Lane
 from chappe.core.returns import Refusal, Returns
 from chappe.core.sender import Sender
 from chappe.core.settings import Outbox as Limits
+from chappe.core.settings import StreamClass
 from chappe.core.shelves import SWEEP, Shelves
 from chappe.core.stock import Stock
 from chappe.core.stored import Backlog
@@ -89,7 +90,7 @@ class Outbox:
 
     def _entered(self, lane: Lane, now: Ns) -> None:
         stock = self.stock
-        if not stock.online and lane.spec.class_ == "transient":
+        if lane.spec.class_ == "transient" and (lane.rationed or not stock.online):
             stock.drop_all(lane, "offline", now)
         elif stock.bounds.over:
             stock.spill(lane, now)
@@ -97,6 +98,19 @@ class Outbox:
         if stock.wake is None:
             stock.wake_by(now + lane.spec.expiry)
         stock.worth_a_look = True
+
+    def ration(self, stretch: int, allows: Callable[[StreamClass, int], bool]) -> None:
+        """The bytes of this month run out: let elision wait longer, and hold back what they are not for.
+
+        Args:
+            stretch: what the intervals of `latest` streams are multiplied by.
+            allows: whether streams of a class and priority may send.
+        """
+        for lane in self.stock.order:
+            lane.rationed = not allows(lane.spec.class_, lane.spec.priority)
+            if lane.elider is not None and lane.spec.class_ == "latest":
+                lane.elider.stretch(stretch)
+        self.stock.worth_a_look = True
 
     def overload(self, stream: str, n: int) -> None:
         """`n` values of `stream` were turned away at the inbox: they count, take numbers, and are disclosed."""

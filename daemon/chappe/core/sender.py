@@ -124,6 +124,7 @@ class Sender:
         if row.stored and not row.dirty:
             row.dirty = True
             lane.pending.append(row)
+            lane.urgent = True
         self._stock.keeper.wants(now)
         return True
 

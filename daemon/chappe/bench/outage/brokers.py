@@ -17,7 +17,6 @@ from typing import Any
 from chappe.bench.outage.counter import Counter
 from chappe.bench.outage.daemon import DEVICE, Daemon
 from chappe.bench.outage.judge import Figures, messages
-from chappe.bench.outage.link import Link
 from chappe.bench.outage.plan import SECOND_NS, Plan, hold, now
 from chappe.bench.outage.scratch import scratch_folder
 from chappe.consumer import Consumer, Message
@@ -30,6 +29,7 @@ FLOOD_HZ = 500
 _DEFAULT_LIMITS = ("max_queued_messages 1000", "max_inflight_messages 20")
 _CLOSED_WITHIN_S = 300.0
 _IN_TIME_S = 60.0
+_FLOOD_WITHIN_S = 120.0
 _QUIET_S = 5.0
 _BACK_S = 5.0
 _MOMENT_S = 1.0
@@ -106,7 +106,6 @@ class Stage:
 
     plan: Plan
     broker: LocalBroker
-    link: Link
     daemon: Daemon
     live: Counter
     away: Counter
@@ -124,16 +123,18 @@ def broker_kill(stage: Stage) -> None:
 
 
 def broker_queue(stage: Stage) -> None:
-    """An outage, and its backlog at full speed into short queues."""
-    stage.link.refuse()
-    hold(stage.plan.flood / FLOOD_HZ)
+    """The broker is stopped as it should be and keeps its sessions; when it is back, a backlog comes at full speed into short queues."""
+    stage.broker.stop()
+    begun = now()
+    while len(_wanted(stage.daemon)) < stage.plan.flood and now() - begun < _FLOOD_WITHIN_S * SECOND_NS:
+        hold(0.1)
     stage.daemon.unplug()
-    stage.link.heal()
+    stage.broker.restart()
 
 
 def play(scenario: str, plan: Plan, seed: int, *, kernel: bool) -> list[Figures]:
     """One scenario; lines for the broker's own loss and for what the consumer made of it."""
-    del kernel, seed  # the link here is only refused, and nothing is drawn
+    del kernel, seed  # the way to the broker is never touched, and nothing is drawn
     with _stage(scenario, plan) as stage:
         {"broker_kill": broker_kill, "broker_queue": broker_queue}[scenario](stage)
         stage.daemon.unplug()
@@ -149,10 +150,7 @@ def _stage(scenario: str, plan: Plan) -> Iterator[Stage]:
         folder = stack.enter_context(scratch_folder())
         (folder / "broker").mkdir()
         limits = _DEFAULT_LIMITS if flood else ()
-        broker = stack.enter_context(
-            LocalBroker(folder / "broker", kind="mosquitto", persistence=not flood, extra=limits)
-        )
-        link = stack.enter_context(Link(broker.port))
+        broker = stack.enter_context(LocalBroker(folder / "broker", kind="mosquitto", persistence=True, extra=limits))
         topics = f"chappe/{DEVICE}/stream/+"
         live = stack.enter_context(Counter(broker.port, topics, name="bench-live"))
         away = Counter(broker.port, topics, name="bench-away")
@@ -160,8 +158,8 @@ def _stage(scenario: str, plan: Plan) -> Iterator[Stage]:
         daemon = Daemon(
             folder,
             folder / "state",
-            link.host,
-            link.port,
+            LOOPBACK,
+            broker.port,
             STREAMS,
             FLOOD_HZ if flood else plan.rate_hz,
             mqtt='drain_rate = "max"\n' if flood else "",
@@ -169,7 +167,7 @@ def _stage(scenario: str, plan: Plan) -> Iterator[Stage]:
         )
         stack.callback(daemon.close)
         daemon.open()
-        stage = Stage(plan, broker, link, daemon, live, away, readers[0], readers[1])
+        stage = Stage(plan, broker, daemon, live, away, readers[0], readers[1])
         for reader in readers:
             reader.start()
             stack.callback(reader.stop)

@@ -121,10 +121,11 @@ def judge_limits(line: dict[str, Any]) -> str:
 def _about(plan: Plan, seed: int, *, kernel: bool) -> dict[str, Any]:
     import chappe
     from chappe.bench.peers.install import mosquitto_version
+    from chappe.edge.broker import find_mosquitto
 
     return {
         "chappe": chappe.__version__,
-        "mosquitto": mosquitto_version(),
+        "mosquitto": mosquitto_version() if find_mosquitto() else "missing",
         "python": platform.python_version(),
         "machine": f"{platform.machine()}, {platform.system()} {platform.release()}",
         "rate_hz": plan.rate_hz,

@@ -15,6 +15,8 @@ from pathlib import Path
 
 CAPACITY = 1 << 20
 _CELL = struct.Struct("<q")
+_HEAD = 2
+_COUNT, _SEAL = range(_HEAD)
 
 
 class Ledger:
@@ -27,8 +29,7 @@ class Ledger:
 
     def __init__(self, path: Path, capacity: int = CAPACITY) -> None:
         self.path = path
-        self._size = (capacity + 2) * _CELL.size
-        self._seal = capacity + 1
+        self._size = (_HEAD + capacity) * _CELL.size
         self._map: mmap.mmap | None = None
         self._turn = threading.Lock()
 
@@ -46,16 +47,16 @@ class Ledger:
     @property
     def count(self) -> int:
         """The highest number entered, and one."""
-        return self._get(0)
+        return self._get(_COUNT)
 
     @property
     def sealed(self) -> bool:
         """Whether no further number is to be taken."""
-        return self._get(self._seal) != 0
+        return self._get(_SEAL) != 0
 
     def seal(self, sealed: bool = True) -> None:
         """Let no further number be taken, or let them be taken again; those who feed look at `sealed`."""
-        self._put(self._seal, int(sealed))
+        self._put(_SEAL, int(sealed))
 
     def enter(self) -> int:
         """Take the next number, now."""
@@ -66,13 +67,13 @@ class Ledger:
 
     def mark(self, number: int) -> None:
         """Enter this number, now."""
-        self._put(number + 1, time.monotonic_ns())
+        self._put(_HEAD + number, time.monotonic_ns())
         # The count follows the moment: whoever reads it finds every number below it complete.
-        self._put(0, max(self.count, number + 1))
+        self._put(_COUNT, max(self.count, number + 1))
 
     def at(self, number: int) -> int:
         """When a number was entered, monotonic nanoseconds; 0 for never."""
-        return self._get(number + 1)
+        return self._get(_HEAD + number)
 
     def times(self) -> list[int]:
         """When each number was entered."""

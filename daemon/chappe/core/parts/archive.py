@@ -33,8 +33,8 @@ from chappe.core.stored import Found
 from chappe.core.units import Ns
 from chappe.errors import WireError
 
-LOOKED_THROUGH = 10_000
-"""Rows among which a single message is looked for; of what lies on disk alone nothing is known but that it waits."""
+LOOKED_THROUGH = 1000
+"""Rows of a stream among which a single message is looked for; of what lies further back nothing is known but that it waits."""
 
 LARGEST_RECEIPT = 1024
 """Bytes of a receipt that are read; a real one has a tenth of that."""
@@ -183,12 +183,16 @@ class Archive:
         boot = boot_of(body, context.started.boot)
         standing = context.ladder.of(stream, boot, seq)
         row = self._row(stream, boot, seq, now)
-        if standing is None and row is None:
+        if standing is None and row is None and not self._may_wait(stream, boot, seq):
             raise WireError("not_found", f"nothing is known of message {seq} of {stream!r} in boot {boot}")
-        if standing is not None:
-            return {**standing, **({"row": row} if row is not None else {})}
-        state = row["state"] if row is not None and row["state"] in RANKS else "queued"
-        return {"stream": stream, "boot": boot, "seq": seq, "state": state, "times": {}, "by": {}, "row": row}
+        if standing is None:
+            state = "stored" if row is None else row["state"] if row["state"] in RANKS else "queued"
+            standing = {"stream": stream, "boot": boot, "seq": seq, "state": state, "times": {}, "by": {}}
+        return {**standing, **({"row": row} if row is not None else {})}
+
+    def _may_wait(self, stream: str, boot: str, seq: int) -> bool:
+        """Whether a message may lie on disk alone."""
+        return any(first <= seq <= last for first, last in self._coming(self._context.outbox.lanes.get(stream), boot))
 
     def _row(self, stream: str, boot: str, seq: int, now: Ns) -> dict[str, Any] | None:
         """What the queue knows of a message that waits."""

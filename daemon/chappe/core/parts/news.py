@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from chappe.core.context import Context
 from chappe.core.effects import LoadModel, SampleHost
 from chappe.core.envelope import to_json
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from chappe.core.parts.wire import Wire
 
 SCHEMA = 1
+DAY_S = 86_400
 # Keys whose new values take effect at once; every other change waits for a restart and says so.
 LIVE = ("signals", "gestures", "rules", "vision.model")
 
@@ -44,7 +47,7 @@ class News:
     def expire(self) -> None:
         """Health is due: the host is asked first, and its answer makes the document."""
         if self._due <= self._context.now:
-            self._due = Ns(self._due + self._context.config.health.every)
+            self._due = Ns(self._due + self._context.budget.health_every(self._context.config.health.every))
             self._asked = True
             self._context.emit(SampleHost())
 
@@ -56,7 +59,7 @@ class News:
             document = self.health_document()
             self._context.last.set(self._context.topics.health, to_json(document))
             if self._context.config.metrics.file:
-                self._context.announce("health", **document)
+                self._context.announce("health", **msgspec.to_builtins(document))
 
     def info(self) -> None:
         """Publish ``info`` if it changed."""
@@ -120,10 +123,21 @@ class News:
                 "reconnects": self.wire.reconnects,
                 "offline_s": self.wire.offline_s(),
             },
+            "budget": context.budget.document(),
+            **self._certificates(),
             "requests_refused": self.wire.refused,
             "faults": context.faults.listing(context.now),
             **self._host.extra,
         }
+
+    def _certificates(self) -> dict[str, Any]:
+        """Days until each certificate in use ends; nothing while the clock cannot be trusted, or where there is none."""
+        context = self._context
+        ends = self.wire.certificates
+        if not ends or not context.clock.synced:
+            return {}
+        now = context.clock.wall(context.now) // SECOND
+        return {"certificates": {name: (end - now) // DAY_S for name, end in ends.items()}}
 
     def status_document(self) -> dict[str, Any]:
         """Everything an owner asks first: ``status``."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from chappe.core.context import Context
 from chappe.core.effects import Acknowledge, Effect, Reconnect, Reply
-from chappe.core.events import Acked, Arrived, Asked, Carried, LinkDown, LinkUp
+from chappe.core.events import Acked, Arrived, Asked, LinkDown, LinkUp
 from chappe.core.indicators import State
 from chappe.core.requests import Requests
 from chappe.core.returns import Refusal
@@ -15,6 +15,9 @@ from chappe.core.units import SECOND, Ns
 
 DUPLICATE_PAUSE = 60 * SECOND
 """How long a device stays away when another one goes by its name: at once, they would throw each other off for ever."""
+
+TAKEN_OVER = "taken over"
+"""Out of the name of reason code 0x8E (MQTT 5.0 section 3.14.2.1): another client has connected under our client id."""
 
 # What the status lamp shows for each status of the link.
 LAMPS: Mapping[str, State] = {
@@ -42,8 +45,7 @@ class Wire:
         self.protocol = ""
         self.reconnects = 0
         self.window = 0
-        self.sent = 0
-        self.received = 0
+        self.certificates: dict[str, int] = {}
         self.on_receipt: Callable[[str, bytes], None] = _nobody
         self._duplicate_until: Ns | None = None
         self._context = context
@@ -63,6 +65,7 @@ class Wire:
         self._count_offline()
         self._offline_since = None
         self.status, self.protocol, self.window = "online", event.protocol, event.window
+        self.certificates = event.certificates
         self._show()
         self._context.outbox.link_up(self._context.now)
         if self._duplicate_until is not None and self._context.now >= self._duplicate_until:
@@ -80,6 +83,8 @@ class Wire:
         self._context.outbox.link_down(self._context.now, cut=event.cut)
         self._context.answers.link_down()
         self._context.announce("link", status=event.status, reason=event.reason)
+        if TAKEN_OVER in event.reason.lower() and not self._context.stopping:
+            self._duplicate()
 
     def _show(self) -> None:
         shown = LAMPS.get(self.status)
@@ -170,11 +175,6 @@ class Wire:
         )
         self._context.emit(Reconnect(after=Ns(DUPLICATE_PAUSE)))
         self._duplicate_until = Ns(self._context.now + DUPLICATE_PAUSE)
-
-    def carried(self, event: Carried) -> None:
-        """So much went over the link."""
-        self.sent += event.sent
-        self.received += event.received
 
     @property
     def refused(self) -> int:

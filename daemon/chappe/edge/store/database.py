@@ -133,17 +133,25 @@ class Database:
                 self.learn()
             raise
 
-    def shrink(self, *, hard: bool) -> None:
+    def shrink(self, *, hard: bool) -> bool:
         """Give free pages back to the file system, a few at a time; fewer than half of the file are kept for what comes next.
 
         Args:
-            hard: every one, as the disk is filling up.
+            hard: give every one back, as the disk is filling up.
+
+        Returns:
+            Whether there were any to give back.
 
         Raises:
             sqlite3.Error: if it did not come about.
         """
-        free, whole = (
-            int(self.link.execute(f"PRAGMA {name}").fetchone()[0]) for name in ("freelist_count", "page_count")
-        )
-        if free and (hard or (free > SHRINK_PAGES and 2 * free > whole)):
-            self.link.execute(f"PRAGMA incremental_vacuum({SHRINK_PAGES})").fetchall()
+        link = self.link
+        free, whole = (int(link.execute(f"PRAGMA {name}").fetchone()[0]) for name in ("freelist_count", "page_count"))
+        if not free or not (hard or (free > SHRINK_PAGES and 2 * free > whole)):
+            return False
+        # One step of this statement frees one page, and `execute` takes only one.
+        link.executescript(f"PRAGMA incremental_vacuum({SHRINK_PAGES})")
+        if hard:
+            # The file itself gets shorter when the log is carried over.
+            link.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        return True

@@ -157,36 +157,36 @@ class Desk:
             age = self._clock.wall() - accepted - old.offset
         return round(max(0, age) / SECOND, 3)
 
+    # ── the history ──────────────────────────────────────────────────────────────────────────────────────────────────
+
     def history(self, query: Query) -> Page:
         """Messages of the past.
 
         Raises:
             StoreError: if the file cannot be read.
         """
-        entries = Entries(self._folder / HISTORY)
-        if not entries.path.exists():
-            return Page()
-        with self._told():
-            entries.open()
-            try:
-                search = Search(entries, query)
-                while (page := search.advance()) is None:
-                    pass
-                return page
-            finally:
-                entries.close()
+        with self._entries() as entries:
+            search = Search(entries, query)
+            while (page := search.advance()) is None:
+                pass
+            return page
 
     def place(self, reader: str, stream: str, offset: int) -> None:
-        """Remember how far a reader of the history has come: everything up to and including `offset`.
+        """A reader has everything of a stream up to and including `offset`.
 
         Raises:
             StoreError: if the file cannot be written.
         """
+        with self._entries() as entries:
+            entries.place(reader, stream, offset)
+
+    @contextmanager
+    def _entries(self) -> Iterator[Entries]:
         entries = Entries(self._folder / HISTORY)
         with self._told():
             entries.open()
             try:
-                entries.place(reader, stream, offset)
+                yield entries
             finally:
                 entries.close()
 

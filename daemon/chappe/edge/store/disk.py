@@ -25,13 +25,16 @@ class Disk:
     Args:
         folder: the state folder.
         limit: share of it that is to stay free.
+
+    Attributes:
+        spent: whether the ballast was given up, and is not there again.
     """
 
     def __init__(self, folder: Path, limit: float) -> None:
         self.limit = limit
         self._folder = folder
         self._ballast = folder / BALLAST
-        self._spent = False
+        self.spent = False
 
     @property
     def ballasted(self) -> bool:
@@ -66,7 +69,7 @@ class Disk:
             Whether it is there.
         """
         if self.ballasted:
-            self._spent = False
+            self.spent = False
             return True
         free, whole = self.room()
         if free < 2 * BALLAST_BYTES + self.limit * whole:
@@ -77,12 +80,12 @@ class Disk:
         except OSError:
             self._remove()
             return False
-        self._spent = False
+        self.spent = False
         return True
 
     def may_grow(self) -> bool:
         """Whether anything may be added: the room that deletes need is never written on."""
-        return self.restore() or (not self._spent and self.room()[0] > 2 * BALLAST_BYTES)
+        return self.restore() or (not self.spent and self.room()[0] > 2 * BALLAST_BYTES)
 
     def give_up(self) -> bool:
         """Remove the ballast.
@@ -91,7 +94,7 @@ class Disk:
             Whether that made room.
         """
         held = self.ballasted
-        self._spent = True
+        self.spent = True
         self._remove()
         return held
 

@@ -29,6 +29,7 @@ from chappe.edge.store.salvage import Rescue, prepare, rescue, unreadable
 
 T = TypeVar("T")
 SALVAGE_EVERY = MINUTE
+SHRINK_AT_ONCE = 8
 Troubles = (sqlite3.Error, OSError)
 
 
@@ -159,16 +160,18 @@ class Vault:
         return ev.Exhumed(at=self._clock.now(), rows=tuple(rows))
 
     def tend(self) -> None:
-        """What can wait: blobs that nobody names, a ballast that is missing, pages that are free."""
+        """What can wait: blobs that nobody names, pages that are free, a ballast that is missing."""
+        self._read(self._tidy, None)
         if self._disk.restore():
             self._faults.heal("store_full")
-        self._read(self._tidy, None)
 
     def _tidy(self) -> None:
         if not self._swept:
             self._blobs.clean(lambda id_: reading.path_of(self._base, id_))
             self._swept = True
-        self._base.shrink(hard=self._disk.low)
+        for _ in range(SHRINK_AT_ONCE):
+            if not self._base.shrink(hard=self._disk.low or self._disk.spent):
+                break
 
     # ── trouble ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
