@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -36,7 +35,6 @@ def test_a_run_in_which_all_arrives_has_nothing_to_say() -> None:
     assert (figures.exposure_ms, figures.first_s, figures.drain_s) == (None, None, None)
 
 
-@pytest.mark.feature("OUT-05", breaks="chappe.bench.outage.judge:_gone")
 def test_a_hole_below_the_last_number_is_a_loss_although_nobody_has_a_row_of_it() -> None:
     figures = judge("tick", [sent(1), sent(2), sent(5)], Course(), every_10_ms(5), BLANK)
     assert figures.lost == 2
@@ -89,7 +87,6 @@ def test_a_crash_discloses_what_nobody_had_accepted() -> None:
     assert judge("tick", silent, course, every_10_ms(6), BLANK).disclosed == 0
 
 
-@pytest.mark.feature("OUT-02", breaks="chappe.bench.outage.judge:_exposure")
 def test_exposure_is_the_age_of_the_newest_accepted_value_at_the_kill() -> None:
     course = Course(kills=[Kill(95 * MS, rows=[row(3)])])
     received = [sent(1), sent(2), sent(3), sent(1, boot=NEW, value=20)]

@@ -24,6 +24,7 @@ from chappe.bench.outage.ledger import Ledger
 from chappe.bench.outage.link import Link, kernel_can
 from chappe.bench.outage.normal import Control
 from chappe.bench.outage.plan import FULL, QUICK, now
+from chappe.bench.peers import NAMES as PEERS
 from chappe.cli import run
 from chappe.config import loads
 from chappe.core.effects import Commit
@@ -357,6 +358,7 @@ def test_a_reference_consumer_that_missed_something_breaks_a_limit() -> None:
     assert "1 of the accepted lost" in command.judge_limits(line("reference consumer, live", lost=1))
 
 
+@pytest.mark.feature("OPS-08", breaks="chappe.bench.outage.command:judge_limits")
 @pytest.mark.parametrize(("lost", "code"), [(0, 0), (1, 1)])
 def test_a_broken_limit_is_exit_1(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, lost: int, code: int
@@ -395,6 +397,13 @@ def test_every_scenario_has_one_who_plays_it() -> None:
     from chappe.bench.outage import brokers, scenarios
 
     assert set(command.NAMES) == {*scenarios.SCENARIOS, *brokers.SCENARIOS}
+
+
+def test_the_page_has_a_row_for_every_scenario_and_every_peer() -> None:
+    """docs/reliability.md publishes what this command measures, all of it."""
+    page = (Path(__file__).resolve().parents[2] / "docs" / "reliability.md").read_text("utf-8")
+    assert [name for name in (*command.NAMES, *PEERS) if f"`{name}`" not in page] == []
+    assert all(f"`{option}`" in page for option in ("--quick", "--rounds N", "--seed", "--no-kernel"))
 
 
 def test_options_are_understood() -> None:

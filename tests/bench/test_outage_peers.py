@@ -257,7 +257,6 @@ def test_a_peer_that_ended_by_itself_is_an_error(site: Site) -> None:
 
 
 @needs_mosquitto
-@pytest.mark.feature("OUT-05", breaks="chappe.bench.outage.link:Link.refuse")
 def test_a_bridge_of_defaults_forgets_its_queue_at_a_kill() -> None:
     """The measurement finds the loss that is there: what it took in the outage was in memory alone."""
     peer = Bridge(Path())

@@ -50,18 +50,19 @@ def nothing_lost(lines: list[Figures]) -> None:
         assert command.judge_limits({**line.to_data(), "exposure_ms": None}) == "", line
 
 
-@pytest.mark.feature("OUT-05", breaks="chappe.bench.outage.scenarios:finish")
-@pytest.mark.feature("OUT-02", breaks="chappe.core.keeper:Keeper.work")
+@pytest.mark.feature("OUT-05", breaks="chappe.core.keeper:Keeper.commit")
+@pytest.mark.feature("OUT-02", breaks="chappe.core.keeper:Keeper.commit")
 def test_a_kill_in_an_outage_loses_nothing_that_was_accepted() -> None:
     lines = played("kill_outage", SHORT)
     nothing_lost(lines)
     assert [line.subject for line in lines] == ["Chappe, first", "Chappe, behind"]
     for line in lines:
-        # Half a second of clean traffic, most of the outage and half a second after it, at 100 a second.
-        assert line.offered > 120
-        assert line.accepted > 100
+        assert line.offered >= line.accepted > 0
         assert line.exposure_ms is not None
         assert line.first_s is not None
+        # What waited came after the recovery: it had survived the kill.
+        assert line.drain_s is not None
+        assert line.drain_s > 0
 
 
 @nightly

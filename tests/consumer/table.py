@@ -10,8 +10,9 @@ from typing import Any
 import msgspec
 
 from chappe.consumer.closer import Patience
-from chappe.consumer.desk import Desk, Incoming, Outgoing
+from chappe.consumer.desk import Desk
 from chappe.consumer.keeper import Keeper
+from chappe.consumer.terms import Incoming, Options, Outgoing
 from chappe.consumer.words import Gap, Message
 from chappe.core.units import Ns
 from chappe.testing import ManualClock
@@ -55,9 +56,8 @@ class Table:
         self.keeper.db.execute("PRAGMA synchronous=OFF")
         wanted: dict[str, Any] = {"receipts": ("delivered",), "ordered": False, "backfill": False}
         wanted |= {"patience": Patience(pace=Ns(0)), "on_gap": self._on_gap}
-        self.desk = Desk(
-            self.keeper, clock=self.clock, prefix="chappe", name="ours", handler=self._handle, **wanted | self._options
-        )
+        options = Options(prefix="chappe", name="ours", handler=self._handle, **wanted | self._options)
+        self.desk = Desk(self.keeper, self.clock, options)
         self.desk.open()
 
     def kill(self) -> None:

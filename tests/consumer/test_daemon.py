@@ -79,7 +79,7 @@ def is_whole(app: Application, boots: int) -> bool:
     return len(found) >= boots and all(len(seqs) == max(seqs) - min(seqs) + 1 for seqs in found.values())
 
 
-@pytest.mark.feature("FLT-01", breaks="chappe.consumer.desk:Desk._pages")
+@pytest.mark.feature("FLT-01", breaks="chappe.consumer.intake:Intake._pages")
 @pytest.mark.feature("HIS-03", breaks="chappe.core.parts.archive:Archive.history")
 def test_what_the_broker_dropped_comes_out_of_the_devices_history(
     make_broker: Callable[..., LocalBroker], daemon: Callable[..., Any], app: Application, tmp_path: Path

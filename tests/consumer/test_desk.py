@@ -15,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chappe.consumer.closer import Patience
-from chappe.consumer.desk import PAGE, Incoming
+from chappe.consumer.inquiry import PAGE
+from chappe.consumer.terms import Incoming
 from chappe.consumer.words import Gap, Message
 from chappe.core.units import Ns
 from chappe.errors import StoreError
@@ -401,7 +402,7 @@ def test_an_answer_with_what_was_not_asked_for_is_no_message(table: Make, caplog
     one.tick(5)
     assert one.got == [1, 4, 2]
     assert one.desk.counts.invalid == 3
-    assert "what was not asked for" in caplog.text
+    assert "was not asked for that" in caplog.text
 
 
 def test_a_device_that_refuses_is_asked_ever_less_often_then_given_up(

@@ -17,9 +17,10 @@ import pytest
 
 from chappe.consumer import Access, Consumer, Patience
 from chappe.consumer.client import GOODBYE
-from chappe.consumer.desk import MOST_IN_A_TURN, PAGE, TURN
-from chappe.consumer.keeper import ANSWERED_FOR
+from chappe.consumer.desk import MOST_IN_A_TURN, TURN
+from chappe.consumer.inquiry import PAGE
 from chappe.consumer.ledger import Ledger
+from chappe.consumer.receipts import ANSWERED_FOR
 from chappe.consumer.words import Arrived, Pages, read_answer, read_envelope
 from chappe.core.units import MILLISECOND, SECOND
 from chappe.edge.broker import LocalBroker

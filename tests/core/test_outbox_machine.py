@@ -170,6 +170,7 @@ class Machine(RuleBasedStateMachine):
         self.settle()
 
     def settle(self) -> None:
+        # The store obeys in order; an answer to what it was asked before comes before what it is asked now.
         self.todo.extend(wish for wish in self.outbox.wishes(Ns(self.now)) if isinstance(wish, Commit | Fetch | Exhume))
 
     # ── the device ───────────────────────────────────────────────────────────────────────────────────────────────────

@@ -21,8 +21,8 @@ from .tower import Scene, scene
 
 WINDOW = 100
 RATES = {"sure": "10ms", "fast": "10ms", "soft": "50ms", "last": "20ms"}
-LIVES_S = 3.0
-"""A boot that has not come to its point by then is killed where it is, and is counted as that."""
+LIVES_S = 5.0
+"""A boot that was ready and has not come to its point by then is killed where it is, and is counted as that."""
 
 CALLS = ("pwrite64", "fdatasync", "sendto", "recvfrom", "unlink")
 LATEST = {"pwrite64": 400, "fdatasync": 60, "sendto": 120, "recvfrom": 80, "unlink": 4}
@@ -62,7 +62,7 @@ def die(story: Scene, point: Point) -> bool:
         story.proxy.accept_again()
     log = story.folder / "strace.log"
     tower = story.start(under=point.tracer(log))
-    if point.stops and tower.ready(mortal=True):
+    if tower.ready(mortal=True) and point.stops:
         tower.terminate()
     tower.dies(LIVES_S)
     if tower.process.poll() == 0:

@@ -6,14 +6,16 @@ import logging
 import threading
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from chappe.consumer.closer import Patience
-from chappe.consumer.desk import Clock, Counts, Desk, GapHandler, Handler
+from chappe.consumer.desk import Desk
 from chappe.consumer.keeper import Keeper
 from chappe.consumer.link import Access, Link
+from chappe.consumer.terms import Clock, Counts, GapHandler, Handler, Options
 from chappe.consumer.words import Kind
 from chappe.core.topics import validate_id
 from chappe.core.units import SECOND, Ns, WallNs
@@ -96,30 +98,23 @@ class Consumer:
         patience: Patience | None = None,
         clock: Clock | None = None,
     ) -> None:
-        chosen = (devices,) if isinstance(devices, str) else tuple(devices)
-        for text in (prefix, name, *(device for device in chosen if device != "+")):
-            validate_id(text)
+        access = access or Access()
+        filters = _filters(prefix, name, (devices,) if isinstance(devices, str) else devices, access)
         self.online = threading.Event()
         self._clock = clock or SystemClock()
         self._keeper = Keeper(Path(state), setup)
-        self._desk = Desk(
-            self._keeper,
-            clock=self._clock,
+        options = Options(
             prefix=prefix,
             name=name,
             handler=handler,
             on_gap=on_gap,
-            receipts=receipts,
+            receipts=tuple(receipts),
             ordered=ordered,
             backfill=backfill,
             patience=patience or Patience(),
         )
-        self._access = access or Access()
-        # Where there is no response topic (MQTT 3.1.1) answers come where everybody's come, and are told apart by their id.
-        reply = f"res/history/{name}" if self._access.version == "5" else "res/history"
-        self._filters = [f"{prefix}/{each}/{end}" for each in chosen for end in ("stream/#", "state", "info", reply)]
-        self._client_id = f"{prefix}-consumer-{name}"
-        self._address = (host, port)
+        self._desk = Desk(self._keeper, self._clock, options)
+        self._dial = partial(Link, host, port, f"{prefix}-consumer-{name}", filters, access)
         self._stop = threading.Event()
         self._link: Link | None = None
         self._wait = FIRST_WAIT
@@ -201,7 +196,7 @@ class Consumer:
 
     def _connected(self) -> Link | None:
         if self._link is None and self._clock.now() >= self._not_before:
-            link = Link(*self._address, self._client_id, self._filters, self._access)
+            link = self._dial()
             try:
                 link.open()
             except LinkError as error:
@@ -241,3 +236,11 @@ class Consumer:
     def _quiet(self) -> bool:
         """Whether there is nothing more to hear about receipts; without a connection they wait for the next start."""
         return self._link is None or bool(self._link.failure) or self._desk.quiet
+
+
+def _filters(prefix: str, name: str, devices: Sequence[str], access: Access) -> list[str]:
+    for text in (prefix, name, *(device for device in devices if device != "+")):
+        validate_id(text)
+    # Where there is no response topic (MQTT 3.1.1) answers come where everybody's come, and are told apart by their id.
+    reply = f"res/history/{name}" if access.version == "5" else "res/history"
+    return [f"{prefix}/{each}/{end}" for each in devices for end in ("stream/#", "state", "info", reply)]

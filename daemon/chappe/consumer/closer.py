@@ -54,6 +54,10 @@ class Question(msgspec.Struct, frozen=True):
     first: int
     last: int | None
 
+    def covers(self, boot: str, seq: int) -> bool:
+        """Whether this message is among what is asked for."""
+        return boot == self.book_id[2] and seq >= self.first and (self.last is None or seq <= self.last)
+
 
 class _Round:
     """Where the asking about one book stands.

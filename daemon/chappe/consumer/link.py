@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
-from chappe.consumer.desk import Incoming, Outgoing
+from chappe.consumer.terms import Incoming, Outgoing
 from chappe.errors import LinkError
 
 if TYPE_CHECKING:

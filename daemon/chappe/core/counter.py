@@ -17,6 +17,10 @@ from chappe.core.stock import Stock
 from chappe.core.units import SECOND, Ns
 
 
+PATIENCE = 5 * SECOND
+"""How long the store may take to make dead letters rows again, until commits go on without its answer."""
+
+
 class Depth(msgspec.Struct, frozen=True):
     """What waits: messages, bytes, age of the oldest in seconds, dead letters."""
 
@@ -165,9 +169,10 @@ class Counter:
             How many letters.
         """
         stock = self._stock
-        del now
         chosen = tuple(row.id for row in stock.dead.values() if self._meant(row.id, row.stream, ids, stream))
-        if chosen:
+        if chosen and not stock.exhuming:
+            stock.exhuming = chosen
+            stock.keeper.pause(Ns(now + PATIENCE))
             stock.wishes.append(Exhume(ids=chosen))
         if not dead and not ids:
             for lane in stock.order:

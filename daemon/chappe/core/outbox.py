@@ -175,6 +175,7 @@ class Outbox:
         for lane in stock.order:
             if not lane.durable:
                 stock.drop_all(lane, "spilled", now)
+        self.shelves.expect()
         if stock.keeper.under_way:
             # Written once more: the store obeys in order, and the same rows under the same ids change nothing.
             stock.keeper.failed("", now, online=False)

@@ -70,7 +70,7 @@ class Queue:
 
     def append(self, row: Row) -> None:
         """A new row."""
-        (self.tail if self.shelf else self.rows).append(row)
+        (self.tail if self.shelved else self.rows).append(row)
         totals = self._totals
         totals.rows += 1
         totals.bytes += row.size
@@ -133,7 +133,11 @@ class Queue:
         self.stored_bytes += row.size
         self._totals.rows += 1
         self._totals.bytes += row.size
-        self.put_back(row)
+        if self.after < row.id <= self.upto:
+            self.shelf += 1
+            self.shelf_bytes += row.size
+        else:
+            self.put_back(row)
 
     def lapsed(self, row: Row) -> None:
         """The table has lost a row that is still here."""
@@ -142,7 +146,7 @@ class Queue:
 
     def shelve(self) -> None:
         """Leave on disk alone what is written there and will not be needed soon."""
-        if not self.shelf:
+        if not self.shelved:
             if len(self.rows) <= 2 * PAGE:
                 return
             head = [self.rows.popleft() for _ in range(PAGE)]
@@ -189,7 +193,7 @@ class Queue:
 
     def holds(self, row_id: int) -> bool:
         """Whether a row of the table is one of the shelf."""
-        return self.shelf > 0 and self.after < row_id <= self.upto and row_id not in self._taken_down
+        return self.after < row_id <= self.upto and row_id not in self._taken_down
 
     def take_down(self, row_id: int, size: int) -> None:
         """A row leaves the shelf for good; the table has it until it is deleted there."""
@@ -201,14 +205,19 @@ class Queue:
         self._join()
 
     def _join(self) -> None:
-        if not self.shelf and self.tail:
+        if not self.shelved and self.tail:
             self.rows.extend(self.tail)
             self.tail.clear()
 
     @property
+    def shelved(self) -> bool:
+        """Whether anything may lie on disk alone. Ids decide, not the count: a count can be wrong, and then nothing may stay there."""
+        return self.after < self.upto
+
+    @property
     def wants(self) -> bool:
         """Whether a page should be fetched."""
-        return self.shelf > 0 and not self.fetching and len(self.rows) < PAGE // 2
+        return self.shelved and not self.fetching and len(self.rows) < PAGE // 2
 
     @property
     def depth(self) -> int:

@@ -7,7 +7,7 @@ from chappe.core.envelope import Lost
 from chappe.core.events import Counted, Exhumed, Fetched
 from chappe.core.lane import Lane
 from chappe.core.queue import PAGE, PAGE_BYTES
-from chappe.core.row import Row, restored
+from chappe.core.row import OVERHEAD, Row, restored
 from chappe.core.stock import Stock
 from chappe.core.stored import StoredRow
 from chappe.core.units import Ns
@@ -34,7 +34,7 @@ class Shelves:
         self.used = False
         for lane in self._stock.order:
             queue = lane.queue
-            self.used |= queue.shelf > 0
+            self.used |= queue.shelved
             if queue.wants:
                 queue.fetching = True
                 self._stock.wishes.append(
@@ -77,14 +77,26 @@ class Shelves:
             lane.changed = True
             lane.queue.revive(row)
             self._stock.dead.pop(row.id, None)
-        self._stock.keeper.wants(now)
+        self._stock.exhuming = ()
+        self._stock.keeper.resume(now)
         self._stock.worth_a_look = True
+
+    def expect(self) -> None:
+        """The boot ends before the store has answered: what it was asked to make rows again counts as such."""
+        for row_id in self._stock.exhuming:
+            letter = self._stock.dead.get(row_id)
+            if letter is not None:
+                lane = self._stock.lanes[letter.stream]
+                lane.dead -= 1
+                lane.queue.stored += 1
+                lane.queue.stored_bytes += letter.size + OVERHEAD
+                lane.changed = True
 
     def reset(self, now: Ns) -> None:
         """The store has a new file with what could be salvaged of the old one."""
         self._stock.keeper.reset(now)
         for lane in self._stock.order:
-            if lane.queue.shelf:
+            if lane.queue.shelved:
                 lane.queue.fetching = True
                 self._stock.wishes.append(Count(stream=lane.spec.name, after=lane.queue.after, upto=lane.queue.upto))
 

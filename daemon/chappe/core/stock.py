@@ -41,6 +41,7 @@ class Stock:
         lanes: every stream by name, configured or with something in the store; `order` by priority.
         tokens: whose message is in flight under which number.
         dead: every dead letter by id.
+        exhuming: dead letters that the store has been asked to make rows again.
         wishes: what the store, or the link, is to do.
         wake: when time alone changes something; asked for too early at worst.
         online: whether the link is up.
@@ -69,6 +70,7 @@ class Stock:
         self.bounds = Bounds(limits, self.totals, self.order)
         self.tokens: dict[int, Lane] = {}
         self.dead: dict[int, DeadRow] = {row.id: row for row in backlog.dead}
+        self.exhuming: tuple[int, ...] = ()
         self.wishes: list[Effect] = []
         self.wake: Ns | None = None
         self.online = False

@@ -15,6 +15,7 @@ from chappe.errors import LinkError
 _AGAIN_S = 0.02
 _TURN_S = 0.1
 _WITHIN_S = 20.0
+_LOOK_S = 0.2
 
 
 @dataclass(frozen=True)
@@ -84,17 +85,15 @@ class Counter:
             return self._changed.wait_for(lambda: met(self.arrivals), within_s)
 
     def settle(self, met: Callable[[list[Arrival]], bool], silence_s: float) -> bool:
-        """Wait until the condition is met or nothing has arrived for so long; returns whether it was met."""
+        """Wait until the condition is met or nothing has arrived for so long; returns whether it was met. Looks a few times a second."""
         begun = now()
-        while True:
-            with self._changed:
-                if met(self.arrivals):
-                    return True
-                quiet_since = max(begun, self.arrivals[-1].at if self.arrivals else 0)
-                left = silence_s - (now() - quiet_since) / SECOND_NS
-                if left <= 0:
-                    return False
-                self._changed.wait(min(left, 1.0))
+        while not met(self.arrivals[:]):
+            quiet_since = max(begun, self.arrivals[-1].at if self.arrivals else 0)
+            left_s = silence_s - (now() - quiet_since) / SECOND_NS
+            if left_s <= 0:
+                return False
+            hold(min(left_s, _LOOK_S))
+        return True
 
     # ── in its thread ────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -108,7 +108,7 @@ def one(peer: Peer, scenario: str, plan: Plan, *, kernel: bool) -> Figures:
         hold(plan.clean_s)
         recovered = _fault(peer, scenario, plan, link, disk)
         taken = peer.accepted.numbers()
-        counter.settle(lambda arrivals: taken <= set(numbers(peer, arrivals[-len(taken) * 3 :])), plan.silence_s)
+        counter.settle(lambda arrivals: taken <= set(numbers(peer, arrivals)), plan.silence_s)
         return _figures(peer, scenario, counter.arrivals, recovered)
 
 
