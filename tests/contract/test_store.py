@@ -28,6 +28,7 @@ from chappe.core.events import (
 from chappe.core.stored import Backlog, Entry, FaultCode, Page, Query, Standing
 from chappe.core.units import DAY, SECOND, Ns, WallNs
 from chappe.edge.store import Store
+from chappe.edge.store.history import Batch
 from chappe.testing import ManualClock
 from chappe.testing.shelf import Shelf
 
@@ -101,7 +102,7 @@ class Stand:
         if isinstance(self.part, Store):
             self.part._todo.clear()
             self.part._memory.clear()
-            self.part._history._waiting.clear()
+            self.part._history._waiting = Batch()
             self.part.close()
         self.part = self._make(self.part if isinstance(self.part, Shelf) else None)
         return self.part.backlog()
@@ -571,7 +572,7 @@ def test_what_is_too_old_is_removed_each_stream_by_its_own_age(make: Callable[..
     assert (page.rows[0].offset, page.first) == (3, 3)
 
 
-@pytest.mark.feature("HIS-01", breaks="chappe.edge.store.entries:Entries.prune_bytes")
+@pytest.mark.feature("HIS-01", breaks="chappe.edge.store.pruning:prune_bytes")
 def test_what_is_too_much_is_removed_oldest_first_and_alerts_last(make: Callable[..., Stand]) -> None:
     """The bound is on all streams together."""
     stand = make(history_bytes=50_000)

@@ -263,7 +263,7 @@ def test_history_does_not_take_the_room_that_deletes_need(tight: Tight) -> None:
     tight.put(300)
     entries = [Entry("s", BOOT, seq, WallNs(EPOCH), b'{"data":"%s"}' % (b"x" * 1000)) for seq in range(1, 2001)]
     tight.ask(Chronicle(entries=tuple(entries)))
-    assert tight.store._history._bytes < 1_100_000
+    assert tight.store._history._waiting.bytes < 1_100_000
     tight.limit(None)
     tight.clock.advance(10)
     tight.ask(Consult(ticket=1, query=Query(stream="s", n=5000, newest=False)))

@@ -17,7 +17,8 @@ from chappe.core.events import Consulted, DiskSampled, Event, Faulted, Healed
 from chappe.core.stored import Entry, Page, Query
 from chappe.core.units import DAY, SECOND, Ns, WallNs
 from chappe.edge.store import Store
-from chappe.edge.store.entries import CURSORS_KEPT, PLAUSIBLE, Entries
+from chappe.edge.store.entries import CURSORS_KEPT, Entries
+from chappe.edge.store.pruning import PLAUSIBLE
 from chappe.edge.store.search import CHUNK, SLICE, Search
 from chappe.testing import EPOCH, ManualClock
 
@@ -182,7 +183,7 @@ def test_a_removal_for_another_reason_is_another_line(bench: Bench) -> None:
     entries = bench.store._history._entries
     entries.append([message(n) for n in range(1, 11)])
     for n, reason in ((2, "age"), (3, "age"), (1, "bytes"), (1, "age")):
-        entries.remove("s", entries._oldest("s", n), reason, EPOCH)
+        entries.remove("s", entries.oldest("s", n), reason, EPOCH)
     assert bench.sql('SELECT "first", "last", n, reason FROM removed ORDER BY id') == [
         (0, 4, 5, "age"),
         (5, 5, 1, "bytes"),

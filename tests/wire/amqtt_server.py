@@ -1,4 +1,4 @@
-"""amqtt as a program, with the rights that `farm` promises: ``python amqtt_server.py HOST:PORT``, until SIGTERM."""
+"""amqtt as a program, with the rights that `farm` promises: ``python amqtt_server.py HOST:PORT [--logins]``, until SIGTERM."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import sys
 
 from amqtt.broker import Broker
 from amqtt.contexts import Action
-from amqtt.plugins.base import BaseTopicPlugin
+from amqtt.plugins.base import BaseAuthPlugin, BaseTopicPlugin
 from amqtt.session import Session
 
 
 class Forbidden(BaseTopicPlugin):
-    """Nobody may publish below ``forbidden/``; the access list that comes with amqtt 0.12 cannot be configured."""
+    """Nobody may publish below ``forbidden/``."""
 
     async def topic_filtering(
         self, *, session: Session | None = None, topic: str | None = None, action: Action | None = None
@@ -22,17 +22,23 @@ class Forbidden(BaseTopicPlugin):
         return not (action == Action.PUBLISH and (topic or "").startswith("forbidden/"))
 
 
-async def serve(address: str) -> None:
+class Everybody(BaseAuthPlugin):
+    """Everybody is somebody: no client counts as anonymous."""
+
+    async def authenticate(self, *, session: Session) -> bool:
+        del session
+        return True
+
+
+async def serve(address: str, logins: bool) -> None:
     """Serve on `address` until SIGTERM."""
     over = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, over.set)
+    anonymous = {"amqtt.plugins.authentication.AnonymousAuthPlugin": {"allow_anonymous": True}}
     broker = Broker(
         {
             "listeners": {"default": {"type": "tcp", "bind": address}},
-            "plugins": {
-                "amqtt.plugins.authentication.AnonymousAuthPlugin": {"allow_anonymous": True},
-                "__main__.Forbidden": {},
-            },
+            "plugins": {**({"__main__.Everybody": {}} if logins else anonymous), "__main__.Forbidden": {}},
         }
     )
     await broker.start()
@@ -41,4 +47,4 @@ async def serve(address: str) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(serve(sys.argv[1]))
+    asyncio.run(serve(sys.argv[1], "--logins" in sys.argv[2:]))

@@ -382,11 +382,19 @@ _RABBITMQ_RIGHTS = {
 
 
 class Amqtt(FarmBroker):
-    """amqtt in a process of its own, from this environment."""
+    """amqtt in a process of its own, from this environment.
+
+    Args:
+        logins: clients count as logged in (with whatever they say); else, as in the demo, as anonymous.
+    """
 
     name = "amqtt"
     title = "amqtt"
     privileged = True
+
+    def __init__(self, *, logins: bool = False) -> None:
+        super().__init__()
+        self._logins = logins
 
     @classmethod
     def program(cls) -> str | None:
@@ -402,8 +410,8 @@ class Amqtt(FarmBroker):
         """All it needs is its address."""
 
     def launch(self) -> None:
-        self.spawn([sys.executable, "-W", "ignore", str(AMQTT_PROGRAM), f"{LOOPBACK}:{self.port}"])
+        options = ["--logins"] if self._logins else []
+        self.spawn([sys.executable, "-W", "ignore", str(AMQTT_PROGRAM), f"{LOOPBACK}:{self.port}", *options])
 
 
 KINDS: dict[str, type[FarmBroker]] = {kind.name: kind for kind in (Mosquitto, Nats, RabbitMq, Amqtt)}
-

@@ -30,7 +30,7 @@ class Ground:
         self.broker = broker
         self.device = f"tower-{next(_numbers)}"
         self.stack = stack
-        self._make_device = make_device
+        self.make_device = make_device
 
     @property
     def can(self) -> Can:
@@ -48,7 +48,7 @@ class Ground:
 
     def link(self, **keys: Any) -> Device:
         """A link of the device, in the best version its broker speaks unless told otherwise; keywords are keys of ``[mqtt]``."""
-        return self._make_device(**{"port": self.broker.port, "device": self.device, "version": self.protocol, **keys})
+        return self.make_device(**{"port": self.broker.port, "device": self.device, "version": self.protocol, **keys})
 
     def peer(self, *filters: str, **more: Any) -> Peer:
         """Another client, with these subscriptions."""
@@ -71,7 +71,8 @@ class Ground:
         """
         if hoped:
             peer.wait_for(lambda message: message.topic == topic)
-        self.settle(peer)
+        else:
+            self.settle(peer)
         return any(message.topic == topic for message in peer.messages)
 
     def settle(self, peer: Peer) -> None:

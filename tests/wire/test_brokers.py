@@ -66,7 +66,8 @@ def test_who_says_goodbye_leaves_none(ground: Ground) -> None:
     device.link.disconnect()
     device.heard.down("off")
     device.link.close()
-    assert ground.reaches(state, watcher, hoped=True)
+    watcher.payloads(state, 1)
+    ground.settle(watcher)
     assert [message.payload for message in watcher.messages if message.topic == state] == [b"stopped"]
     assert ground.peer(state).payloads(state, 1) == [b"stopped"]
 
@@ -81,7 +82,8 @@ def test_last_values_are_replaced_and_cleared(ground: Ground) -> None:
     device.online()
     publish(device, (1, signal_, b"BUY"), (2, signal_, b"SELL"))
     late = ground.peer(signal_)
-    assert ground.reaches(signal_, late, hoped=True)
+    late.payloads(signal_, 1)
+    ground.settle(late)
     assert [(m.payload, m.retain) for m in late.messages if m.topic == signal_] == [(b"SELL", True)]
     publish(device, (3, signal_, b""))
     assert not ground.reaches(signal_, ground.peer(signal_), hoped=False)
@@ -89,7 +91,9 @@ def test_last_values_are_replaced_and_cleared(ground: Ground) -> None:
 
 def publish(device: Device, *messages: tuple[int, str, bytes]) -> None:
     """Publish these retained, and wait for the PUBACKs."""
-    device.link.publish([Publish(token=token, topic=topic, payload=data, retain=True) for token, topic, data in messages])
+    device.link.publish(
+        [Publish(token=token, topic=topic, payload=data, retain=True) for token, topic, data in messages]
+    )
     device.heard.codes([token for token, _, _ in messages])
 
 

@@ -24,7 +24,7 @@ WHERE (device, stream, boot) = (?, ?, ?) AND seq < ? ORDER BY seq, id LIMIT ?
 
 
 class _Row(NamedTuple):
-    """A row of the inbox; `what` is ``fresh``, ``overdue``, ``transient`` or ``gap``."""
+    """A row of the inbox; `what` is ``fresh``, ``overdue`` or ``gap``."""
 
     id: int
     device: str
@@ -71,11 +71,6 @@ class Inbox:
             (*book_id, seq, what, payload),
         )
         self._held[book_id] = self._held.get(book_id, 0) + 1
-
-    @property
-    def waiting(self) -> int:
-        """What the application has not taken yet."""
-        return sum(self._held.values())
 
     def hand_over(
         self, take: Take, *, most: int, enough: Callable[[], bool], first_hole: Callable[[BookId], int | None] | None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -41,7 +42,8 @@ class Bridge(Peer):
         lines = [
             f"listener {self._port} {LOOPBACK}",
             "allow_anonymous true",
-            "user root",
+            # Started by root it would become user mosquitto, who may not write here.
+            *(["user root"] if os.geteuid() == 0 else []),
             "persistence true",
             f"persistence_location {self.site.state}/",
             "log_dest stderr",
@@ -53,12 +55,7 @@ class Bridge(Peer):
             *bridge,
         ]
         (self.site.state / "bridge.conf").write_text("\n".join(lines) + "\n", encoding="utf-8")
-        self._sync()
-
-    def _sync(self) -> None:
-        """The configuration was there long before the power went."""
-        import os
-
+        # The configuration was there long before the power goes.
         os.sync()
 
     def command(self) -> Sequence[str]:

@@ -48,6 +48,8 @@ class Wire:
         self.certificates: dict[str, int] = {}
         self.on_receipt: Callable[[str, bytes], None] = _nobody
         self._duplicate_until: Ns | None = None
+        self._cut_at: Ns | None = None
+        self._earlier = [boot.boot for boot in context.started.backlog.boots]
         self._context = context
         self._requests = requests
         self._offline_since: Ns | None = context.now
@@ -80,6 +82,8 @@ class Wire:
             self._offline_since = self._context.now
         self.status = event.status
         self._show()
+        if event.cut:
+            self._cut_at = self._context.now
         self._context.outbox.link_down(self._context.now, cut=event.cut)
         self._context.answers.link_down()
         self._context.announce("link", status=event.status, reason=event.reason)
@@ -166,8 +170,18 @@ class Wire:
             return
         if context.started.boot.encode() in event.body:
             context.last.announce_topic(event.topic)
-        elif not event.retained and b'"online"' in event.body:
+        elif self._is_another(event):
             self._duplicate()
+
+    def _is_another(self, event: Arrived) -> bool:
+        """Whether a state that is not ours is another device's: it says online now, or speaks up after we were thrown off.
+
+        Brokers let the newer of two clients of one name in, and publish the will of the other; an earlier boot of this very device is known.
+        """
+        if any(boot.encode() in event.body for boot in self._earlier):
+            return False
+        thrown_off = self._cut_at is not None and self._context.now - self._cut_at < DUPLICATE_PAUSE
+        return thrown_off or (not event.retained and b'"online"' in event.body)
 
     def _duplicate(self) -> None:
         self._context.fault(

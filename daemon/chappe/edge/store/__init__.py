@@ -8,11 +8,17 @@ module                        what it knows
 `.base`, `.reading`           the outbox's file: one transaction, one page of rows; plain sqlite3
 `.found`                      what a boot finds in it
 `.codec`, `.schema`           structs and tuples with their checksums; tables and migrations
+`.database`                   a connection, a transaction, free pages
 `.blobs`                      data too large for a row
 `.disk`                       room: the ballast, samples, which error means what
-`.pages`, `.salvage`          SQLite's file format read page by page; a new file out of what is legible
-`.history`, `.search`         the messages this device keeps for itself, and questions to them
-`.desk`, `.audit`             the command line's hands on a store whose daemon is stopped; whether the books agree
+`.pages`                      SQLite's file format read page by page, without SQLite
+`.salvage`, `.carry`          a corrupt file set aside; what is legible carried into a new one
+`.losses`                     rows that cannot be read any more: off the books, and told
+`.faults`                     which faults stand
+`.history`, `.entries`        the messages this device keeps for itself: batches and trouble; their file
+`.search`, `.pruning`         questions to it, a slice at a time; what goes first
+`.desk`, `.listing`           the command line's hands on a store whose daemon is stopped
+`.audit`                      whether the books agree with what is there; also beside a running daemon
 `.folder`                     the lock, names of files
 ============================  =================================================================================
 

@@ -15,19 +15,17 @@ from typing import Any, Self
 
 import msgspec
 
-from chappe.core.envelope import Lost, iso
+from chappe.core.envelope import Lost
 from chappe.core.gaps import Gaps
 from chappe.core.row import OVERHEAD
-from chappe.core.stored import BootFound, DeadRow, LaneEntry, LaneFound, Page, Query, lane_of
-from chappe.core.streams import effective
-from chappe.core.units import SECOND
+from chappe.core.stored import LaneEntry, Page, Query, lane_of
 from chappe.edge.host import Clock
 from chappe.edge.store import codec, reading
 from chappe.edge.store.base import Base, delete, span
 from chappe.edge.store.blobs import Blobs
 from chappe.edge.store.entries import Entries
 from chappe.edge.store.folder import FILE, HISTORY, kernel_boot, lock
-from chappe.edge.store.found import backlog
+from chappe.edge.store.listing import Listing
 from chappe.edge.store.search import Search
 from chappe.errors import StoreError
 
@@ -103,59 +101,7 @@ class Desk:
             StoreError: if the file cannot be read.
         """
         with self._told():
-            found = backlog(self._base, self._kernel)
-        ranks = {name: (priorities or {}).get(name, effective(name).priority) for name in found.lanes}
-        lanes = {name: lane for name, lane in found.lanes.items() if stream in ("", name)}
-        order = sorted(lanes, key=lambda name: -ranks[name])
-        boots = {boot.boot: boot for boot in found.boots}
-        ages = [self._age(boots, lane.boot, lane.accepted) for lane in lanes.values() if lane.first]
-        dead = [letter for letter in found.dead if letter.stream in lanes]
-        rows: list[dict[str, Any]] = []
-        with self._told():
-            for name in order:
-                rows += self._rows(lanes[name].entry.no, name, ranks[name], limit - len(rows), boots)
-        return {
-            "depth": sum(lane.entry.rows for lane in lanes.values()),
-            "bytes": sum(lane.entry.bytes for lane in lanes.values()),
-            "oldest_s": max(ages, default=0.0),
-            "streams": {name: told for name in order if (told := _lane(lanes[name], dead, name))},
-            "rows": rows,
-            "dead": [
-                {**msgspec.to_builtins(one), "since": iso(one.since), "state": "rejected"} for one in dead[:limit]
-            ],
-        }
-
-    def _rows(
-        self, no: int, stream: str, priority: int, limit: int, boots: Mapping[str, BootFound]
-    ) -> list[dict[str, Any]]:
-        found = self._base.link.execute(
-            'SELECT id, boot, seq, "key", accepted, attempts FROM rows WHERE id BETWEEN ? AND ? ORDER BY id LIMIT ?',
-            (*span(no), max(0, limit)),
-        )
-        return [
-            {
-                "id": id_,
-                "stream": stream,
-                "boot": (boot := self._base.boot_names.get(number, "")),
-                "seq": seq,
-                "key": key,
-                "priority": priority,
-                "state": "stored",
-                "age_s": self._age(boots, boot, accepted),
-                "attempts": attempts,
-                "reason": "",
-            }
-            for id_, number, seq, key, accepted, attempts in found
-        ]
-
-    def _age(self, boots: Mapping[str, BootFound], boot: str, accepted: int) -> float:
-        """Seconds since a moment of a boot; over a restart of the machine the wall clock connects the two."""
-        old = boots.get(boot)
-        if old is None or old.kernel == self._kernel:
-            age = self._clock.now() - accepted
-        else:
-            age = self._clock.wall() - accepted - old.offset
-        return round(max(0, age) / SECOND, 3)
+            return Listing(self._base, self._clock, self._kernel).told(limit, stream, priorities or {})
 
     # ── the history ──────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -258,15 +204,6 @@ class Desk:
             ]
             rows, _ = reading.exhume(self._base, chosen)
         return len(rows)
-
-
-def _lane(found: LaneFound, dead: list[DeadRow], stream: str) -> dict[str, Any]:
-    """A stream with something in it, as the running daemon tells it."""
-    letters = sum(letter.stream == stream for letter in dead)
-    if not found.entry.rows and not letters:
-        return {}
-    rows = found.entry.rows
-    return {"depth": rows, "on_disk_only": rows, "in_flight": 0, "unconfirmed": 0, "dead": letters, "held": False}
 
 
 def _without(entry: LaneEntry, n: int, size: int, gaps: tuple[Lost, ...], *, rows: bool) -> LaneEntry:

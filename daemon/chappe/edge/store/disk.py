@@ -111,6 +111,10 @@ class Disk:
             return code == sqlite3.SQLITE_FULL or starved
         return isinstance(error, OSError) and not isinstance(error, EdgeError) and error.errno in _NO_ROOM
 
+    def code(self, error: BaseException, other: str) -> str:
+        """The fault of an error: ``store_full``, or `other`."""
+        return "store_full" if self.full(error) else other
+
     def used(self) -> int:
         """Bytes of the two databases with their logs."""
         total = 0

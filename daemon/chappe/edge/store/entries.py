@@ -15,7 +15,7 @@ from zlib import crc32
 import msgspec
 
 from chappe.core.stored import LANE_BITS, Entry, Found
-from chappe.core.units import Ns, WallNs
+from chappe.core.units import WallNs
 from chappe.edge.store.codec import Unreadable
 from chappe.edge.store.database import Database
 from chappe.edge.store.schema import ANNALS, migrate_history
@@ -25,13 +25,6 @@ BESIDE = 64
 
 CURSORS_KEPT = 1000
 REMOVALS_KEPT = 1000
-CHUNK = 256
-LAST = frozenset({"alert"})
-"""Streams that give way last."""
-
-# Before this the clock was never set: nothing can be said of the age of such an entry.
-PLAUSIBLE = WallNs(1_577_836_800 * 10**9)
-
 _encode = msgspec.msgpack.Encoder().encode
 
 
@@ -178,44 +171,10 @@ class Entries(Database):
             return None
         return Found(id_ & ((1 << LANE_BITS) - 1), stream, boot, seq, wall, envelope) if good else None
 
-    # ── pruning ──────────────────────────────────────────────────────────────────────────────────────────────────────
+    # ── removing ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def prune_age(self, now: WallNs, retention: Mapping[str, Ns], default: Ns) -> int:
-        """Remove entries that are older than their stream keeps them, some of each at a time.
-
-        Returns:
-            How many were removed.
-        """
-        removed = 0
-        for stream in list(self.lanes):
-            limit = now - retention.get(stream, default)
-            old = _prefix(self._oldest(stream, 2 * CHUNK), limit)
-            removed += self.remove(stream, old, "age", now)
-        return removed
-
-    def prune_bytes(self, now: WallNs, limit: int) -> int:
-        """Remove the oldest entries until all take up at most `limit`; alerts only when nothing else is left.
-
-        Returns:
-            How many were removed.
-        """
-        removed = 0
-        while self.bytes > limit:
-            heads = {stream: places for stream in self.lanes if (places := self._oldest(stream, CHUNK))}
-            if not heads:
-                break
-            stream = min(heads, key=lambda name: (name in LAST, heads[name][0].wall))
-            others = [
-                places[0].wall
-                for name, places in heads.items()
-                if name != stream and (name in LAST) == (stream in LAST)
-            ]
-            removed += self.remove(
-                stream, _surplus(heads[stream], self.bytes - limit, min(others, default=None)), "bytes", now
-            )
-        return removed
-
-    def _oldest(self, stream: str, n: int) -> list[Place]:
+    def oldest(self, stream: str, n: int) -> list[Place]:
+        """The first entries of a stream."""
         low = self.lanes[stream].no << LANE_BITS
         found = self.link.execute(
             "SELECT id, LENGTH(envelope), wall FROM entries WHERE id >= ? AND id < ? ORDER BY id LIMIT ?",
@@ -263,23 +222,3 @@ class Entries(Database):
 def checksum(stream: str, boot: str, seq: int, wall: int, envelope: bytes) -> int:
     """CRC-32 over everything that an entry says."""
     return crc32(envelope, crc32(_encode((stream, boot, seq, wall))))
-
-
-def _prefix(places: Sequence[Place], limit: int) -> Sequence[Place]:
-    """The entries before `limit`, up to the first one that is not; those stamped by a clock never set go with those behind them."""
-    end = 0
-    for index, place in enumerate(places):
-        if place.wall >= limit:
-            break
-        if place.wall >= PLAUSIBLE:
-            end = index + 1
-    return places[:end]
-
-
-def _surplus(places: Sequence[Place], surplus: int, until: int | None) -> Sequence[Place]:
-    """As many of the oldest as make up `surplus` bytes, but none younger than `until`, and at least one."""
-    for index, place in enumerate(places):
-        if index and (surplus <= 0 or (until is not None and place.wall > until)):
-            return places[:index]
-        surplus -= place.size
-    return places

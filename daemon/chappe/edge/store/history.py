@@ -8,7 +8,7 @@ from __future__ import annotations
 import errno
 import sqlite3
 from collections import Counter, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from chappe.core.effects import Consult, PlaceCursor
@@ -21,6 +21,7 @@ from chappe.edge.store.disk import Disk
 from chappe.edge.store.entries import BESIDE, Entries, Place
 from chappe.edge.store.faults import Faults
 from chappe.edge.store.folder import HISTORY
+from chappe.edge.store.pruning import prune_age, prune_bytes
 from chappe.edge.store.salvage import prepare, rescue, unreadable
 from chappe.edge.store.search import Search
 
@@ -33,6 +34,34 @@ DEFAULT_AGE = Ns(7 * DAY)
 
 FAILED = "history_failed"
 Troubles = (sqlite3.Error, OSError)
+
+
+class Batch:
+    """Messages that wait to be written.
+
+    Attributes:
+        entries: oldest first.
+        bytes: what they will take up.
+        forgone: messages that had to be left out, by stream.
+    """
+
+    def __init__(self) -> None:
+        self.entries: deque[Entry] = deque()
+        self.bytes = 0
+        self.forgone: Counter[str] = Counter()
+
+    def add(self, entries: Iterable[Entry]) -> None:
+        """Take messages in."""
+        for entry in entries:
+            self.entries.append(entry)
+            self.bytes += len(entry.envelope) + BESIDE
+
+    def shorten(self) -> None:
+        """What waits must not fill the memory while nothing can be written: the oldest is left out, and that is logged later."""
+        while self.bytes > MOST_WAITING:
+            entry = self.entries.popleft()
+            self.bytes -= len(entry.envelope) + BESIDE
+            self.forgone[entry.stream] += 1
 
 
 class History:
@@ -65,9 +94,7 @@ class History:
         self._faults = faults
         self._clock = clock
         self._post = post
-        self._waiting: deque[Entry] = deque()
-        self._bytes = 0
-        self._forgone: Counter[str] = Counter()
+        self._waiting = Batch()
         self._flush_at: Ns | None = None
         self._retry_at = Ns(0)
         self._prune_at = Ns(0)
@@ -96,19 +123,17 @@ class History:
 
     def close(self) -> None:
         """Write what waits and close the file."""
-        if self._waiting:
-            self.flush()
+        self.flush()
         self._entries.close()
 
     # ── writing ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def add(self, entries: tuple[Entry, ...], now: Ns) -> None:
         """Take entries in; they are written with others."""
-        self._waiting.extend(entries)
-        self._bytes += sum(len(entry.envelope) + BESIDE for entry in entries)
-        if self._bytes >= BATCH_BYTES:
+        self._waiting.add(entries)
+        if self._waiting.bytes >= BATCH_BYTES:
             self._flush_at = max(now, self._retry_at)
-        elif self._waiting and self._flush_at is None:
+        elif self._waiting.entries and self._flush_at is None:
             self._flush_at = Ns(now + BATCH_EVERY)
 
     def due(self) -> Ns | None:
@@ -119,15 +144,13 @@ class History:
         """Write a batch that is due."""
         if self._flush_at is not None and now >= self._flush_at and not self.flush():
             self._flush_at = self._retry_at = Ns(now + RETRY_AFTER)
-            self._forgo()
+            self._waiting.shorten()
 
     def flush(self) -> bool:
         """Write everything that waits; False if that cannot be done now."""
-        if self._waiting and not self._guarded(self._flush):
+        if self._waiting.entries and not self._guarded(self._flush):
             return False
-        self._waiting.clear()
-        self._forgone.clear()
-        self._bytes = 0
+        self._waiting = Batch()
         self._flush_at = None
         return True
 
@@ -136,18 +159,11 @@ class History:
             raise OSError(errno.ENOSPC, "the disk is full")
         self._open()
         before, wall = self._entries.bytes, self._clock.wall()
-        self._entries.append(self._waiting)
-        self._entries.note_forgone(self._forgone, wall)
+        self._entries.append(self._waiting.entries)
+        self._entries.note_forgone(self._waiting.forgone, wall)
         # On a disk that is filling up, something old goes for everything new.
-        self._entries.prune_bytes(wall, min(self._limit, before) if self._disk.low else self._limit)
+        prune_bytes(self._entries, wall, min(self._limit, before) if self._disk.low else self._limit)
         self._faults.heal(FAILED)
-
-    def _forgo(self) -> None:
-        """What waits must not fill the memory while nothing can be written: the oldest is left out, and that is logged later."""
-        while self._bytes > MOST_WAITING:
-            entry = self._waiting.popleft()
-            self._bytes -= len(entry.envelope) + BESIDE
-            self._forgone[entry.stream] += 1
 
     def place(self, effect: PlaceCursor) -> None:
         """Put a cursor."""
@@ -165,7 +181,7 @@ class History:
 
     def _tend(self, now: Ns) -> None:
         if now >= self._prune_at:
-            removed = self._entries.prune_age(self._clock.wall(), self._retention, DEFAULT_AGE)
+            removed = prune_age(self._entries, self._clock.wall(), self._retention, DEFAULT_AGE)
             self._prune_at = now if removed else Ns(now + PRUNE_EVERY)
         self._entries.shrink(hard=self._disk.low)
 
@@ -217,14 +233,14 @@ class History:
             try:
                 do()
             except Troubles as again:
-                self._faults.report("store_full" if self._disk.full(again) else FAILED, str(again))
+                self._faults.report(self._disk.code(again, FAILED), str(again))
                 return False
         return True
 
     def _trouble(self, error: BaseException) -> bool:
         """Tell of trouble; returns whether trying again makes sense."""
         if not unreadable(error):
-            self._faults.report("store_full" if self._disk.full(error) else FAILED, str(error))
+            self._faults.report(self._disk.code(error, FAILED), str(error))
             return False
         try:
             self._entries.close()

@@ -127,7 +127,7 @@ class Vault:
         try:
             self._insist(lambda: self._base.remember(remembered))
         except Troubles as error:
-            self._faults.report("store_full" if self._disk.full(error) else "store_failed", str(error))
+            self._faults.report(self._disk.code(error, "store_failed"), str(error))
             return False
         self._faults.heal("store_failed")
         return True
@@ -202,7 +202,7 @@ class Vault:
         try:
             return self._insist(do)
         except Troubles as error:
-            self._faults.report("store_full" if self._disk.full(error) else "store_failed", str(error))
+            self._faults.report(self._disk.code(error, "store_failed"), str(error))
             return nothing
 
     def _failed(self, effect: ef.Commit, code: FaultCode, message: str) -> ev.CommitFailed:
