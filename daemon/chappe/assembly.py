@@ -20,7 +20,7 @@ from chappe import __version__
 from chappe.config import Loaded
 from chappe.core import effects as ef
 from chappe.core.envelope import to_json
-from chappe.core.events import ClockChanged, Event, Faulted, Healed, Started
+from chappe.core.events import ClockChanged, Event, Faulted, Started
 from chappe.core.settings import Config, to_data
 from chappe.core.streams import all_specs
 from chappe.core.topics import Topics
@@ -28,19 +28,16 @@ from chappe.core.units import SECOND, Ns
 from chappe.edge import host
 from chappe.edge.host import Clock
 from chappe.edge.inbox import Inbox
+from chappe.edge.lookout import LOOK_EVERY, Lookout
 from chappe.edge.slot import FrameSlot
 from chappe.edge.store import Store
-from chappe.edge.worker import stuck
+from chappe.edge.worker import Post
 from chappe.errors import EdgeError, StoreError
 
 if TYPE_CHECKING:
     from chappe.vision.hands import HandPipeline
 
 log = logging.getLogger(__name__)
-
-CLOCK_STEP = 2 * SECOND
-LOOK_EVERY = SECOND
-STUCK_AFTER = 10 * SECOND
 
 
 class Part(Protocol):
@@ -99,10 +96,10 @@ class Assembly:
             "mqtt": self._mqtt,
             "vision": self._vision,
             "camera": self._camera,
-            "sensors": self._sensors,
-            "scheduler": self._scheduler,
+            "sensors": lambda: _sensors(self._config, self._clock, self._inbox.put),
+            "scheduler": lambda: _scheduler(self._config, self._clock, self._inbox.put),
             "host": lambda: host.Host(self._clock, self._inbox.put),
-            "metrics": self._metrics,
+            "metrics": lambda: _metrics(self._config, self._clock, self._inbox.put),
         }
 
     # ── parts ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -152,13 +149,6 @@ class Assembly:
             disk_free=config.outbox.disk_free,
             boot=self._boot,
         )
-
-    def _metrics(self) -> Part | None:
-        from chappe.edge.metrics import Metrics
-
-        if not self._config.metrics.file:
-            return None
-        return Metrics(Path(self._config.metrics.file), self._clock, self._inbox.put)
 
     def _gpio(self) -> Part:
         from chappe.edge.gpio import Gpio
@@ -229,19 +219,6 @@ class Assembly:
             return gpio.privacy_lamp()
         return Lamp(None, "the pins are not open") if self._config.indicators.has_privacy else None
 
-    def _sensors(self) -> Part | None:
-        from chappe.edge.sensors import Sensors
-
-        if not self._config.sensors:
-            return None
-        return Sensors(self._config.sensors, clock=self._clock, post=self._inbox.put)
-
-    def _scheduler(self) -> Part | None:
-        from chappe.edge.scheduler import Scheduler
-
-        jobs = {name: job for name, job in self._config.jobs.items() if not job.every}
-        return Scheduler(jobs, self._config.site, clock=self._clock, post=self._inbox.put) if jobs else None
-
     # ── the first event ──────────────────────────────────────────────────────────────────────────────────────────────
 
     def started(self) -> Started:
@@ -281,48 +258,23 @@ class Assembly:
         return events
 
 
-class Lookout:
-    """Sees what no part sees of itself: a worker that does not come back, and a clock that is stepped.
+def _sensors(config: Config, clock: Clock, post: Post) -> Part | None:
+    from chappe.edge.sensors import Sensors
 
-    Args:
-        clock: the clock.
-        zone: IANA name of local time, empty for the system's.
-    """
+    return Sensors(config.sensors, clock=clock, post=post) if config.sensors else None
 
-    def __init__(self, clock: Clock, zone: str) -> None:
-        self.synced = False
-        self.zone_s = 0
-        self._clock = clock
-        self._zone = zone
-        self._offset = 0
-        self._looked: Ns | None = None
-        self._stuck: set[str] = set()
 
-    def look(self, now: Ns) -> list[Event]:
-        """What has changed; at most once a second anything is looked at."""
-        if self._looked is not None and now - self._looked < LOOK_EVERY:
-            return []
-        self._looked = now
-        return [*self._workers(now), *self._clock_changes(now)]
+def _scheduler(config: Config, clock: Clock, post: Post) -> Part | None:
+    from chappe.edge.scheduler import Scheduler
 
-    def _workers(self, now: Ns) -> list[Event]:
-        names = set(stuck(now, STUCK_AFTER))
-        begun, over = sorted(names - self._stuck), sorted(self._stuck - names)
-        self._stuck = names
-        message = f"has not come back from a call for {STUCK_AFTER // SECOND} s"
-        return [
-            *(Faulted(at=now, part=name, code="stuck", message=f"{name} {message}") for name in begun),
-            *(Healed(at=now, part=name, code="stuck") for name in over),
-        ]
+    jobs = {name: job for name, job in config.jobs.items() if not job.every}
+    return Scheduler(jobs, config.site, clock=clock, post=post) if jobs else None
 
-    def _clock_changes(self, now: Ns) -> list[Event]:
-        wall = self._clock.wall()
-        offset = wall - self._clock.now()
-        synced, zone_s = host.clock_synced(), host.zone_offset(self._zone, wall)
-        if abs(offset - self._offset) < CLOCK_STEP and (synced, zone_s) == (self.synced, self.zone_s):
-            return []
-        self._offset, self.synced, self.zone_s = offset, synced, zone_s
-        return [ClockChanged(at=now, wall=wall, synced=synced, zone_s=zone_s)]
+
+def _metrics(config: Config, clock: Clock, post: Post) -> Part | None:
+    from chappe.edge.metrics import Metrics
+
+    return Metrics(Path(config.metrics.file), clock, post) if config.metrics.file else None
 
 
 class Mqtt:

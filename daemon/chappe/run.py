@@ -17,7 +17,7 @@ from chappe.assembly import Assembly, plain
 from chappe.config import Loaded
 from chappe.core import effects as ef
 from chappe.core.engine import Engine, boot
-from chappe.core.events import Event, Ready, Reloaded, ReloadRefused, StopRequested, Tick
+from chappe.core.events import Acked, Event, Fetched, Ready, Reloaded, ReloadRefused, StopRequested, Tick
 from chappe.edge.host import Clock, SystemClock
 from chappe.edge.inbox import Inbox
 from chappe.errors import ConfigError
@@ -54,7 +54,8 @@ ROUTES: Mapping[type[ef.Effect], str] = {
 # A part that is opened later may rely on those before it; they are closed in the opposite order.
 START_ORDER = ("store", "gpio", "control", "mqtt", "vision", "camera", "sensors", "scheduler", "host", "metrics")
 
-CRASH_EVENTS = 1000
+CRASH_WEIGHT = 4000
+"""Events, effects and what they carry that are kept for a crash record; by events alone, those of a draining backlog would be 40 MB."""
 
 Observer = Callable[[Sequence[ef.Effect]], None]
 
@@ -87,7 +88,8 @@ class Daemon:
         self._observe = observe
         self._reload = reload
         self._assembly = Assembly(loaded, self.boot, self.clock, self.inbox)
-        self._recent: deque[tuple[Event, list[ef.Effect]]] = deque(maxlen=CRASH_EVENTS)
+        self._recent: deque[tuple[Event, list[ef.Effect], int]] = deque()
+        self._weight = 0
         self._started: Event | None = None
         self._code: int | None = None
 
@@ -161,7 +163,11 @@ class Daemon:
         self._carry_out(wishes)
 
     def _note(self, event: Event, effects: list[ef.Effect]) -> None:
-        self._recent.append((event, effects))
+        weight = _weight(event, effects)
+        self._recent.append((event, effects, weight))
+        self._weight += weight
+        while self._weight > CRASH_WEIGHT and len(self._recent) > 1:
+            self._weight -= self._recent.popleft()[2]
         if self._recorder is not None:
             self._recorder.write(event, effects)
 
@@ -180,7 +186,7 @@ class Daemon:
     def _save_crash(self, event: Event) -> None:
         """A bug in the core: keep what led to it, so that it can be replayed."""
         path = self._assembly.folder / f"crash-{self.boot}.jsonl"
-        steps = list(self._recent)
+        steps = [(event, effects) for event, effects, _ in self._recent]
         if self._started is not None and steps[0][0] is not self._started:
             steps.insert(0, (self._started, []))
         lines = [render(*step) for step in steps]
@@ -188,3 +194,13 @@ class Daemon:
         log.critical(
             "the engine failed on %s; the last %d events are in %s", type(event).__name__, len(lines) + 1, path
         )
+
+
+def _weight(event: Event, effects: Sequence[ef.Effect]) -> int:
+    """How much of the memory for a crash record a step takes up, in round figures."""
+    carried = event.items if isinstance(event, Acked) else event.rows if isinstance(event, Fetched) else ()
+    weight = 1 + len(carried) + len(effects)
+    for effect in effects:
+        if type(effect) is ef.Commit:
+            weight += len(effect.rows)
+    return weight

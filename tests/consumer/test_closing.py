@@ -407,6 +407,7 @@ def test_the_end_of_a_boot_is_asked_for_without_an_end() -> None:
     desk.answer(3, 4, more=True)
     assert desk.ask() == [(5, None)]
     desk.answer()
+    assert not desk.ledger.wanting
     assert desk.ask(3600) == []
 
 

@@ -108,6 +108,16 @@ def test_what_is_taken_is_on_the_disk_before_the_application_sees_it(table: Make
     assert one.got == [1, 2]
 
 
+def test_only_what_changed_is_written(table: Make) -> None:
+    """A thousand streams that are silent cost a commit nothing."""
+    one = table()
+    one.hear_all(1)
+    one.hear(payload(1), topic="stream/door")
+    one.keeper.db.execute("DELETE FROM chappe_books")
+    one.hear_all(2)
+    assert one.keeper.db.execute("SELECT stream FROM chappe_books").fetchall() == [("tick",)]
+
+
 def test_what_is_not_committed_is_not_kept(table: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """The disk is full: `take` fails, so that nothing is acknowledged, and after the start the broker's second copy is the first."""
     one = table()
@@ -536,6 +546,18 @@ def test_a_repeat_that_comes_late_gets_its_receipt_again(table: Make) -> None:
     one.tick()
     assert len(one.receipts()) == 2
     assert one.got == [1]
+
+
+def test_a_receipt_that_is_due_again_survives_a_kill(table: Make) -> None:
+    """It is owed like the first one."""
+    one = table()
+    one.hear_all(1)
+    one.tick()
+    one.clock.advance(60)
+    one.hear_all(1)
+    one.kill()
+    one.tick()
+    assert len(one.receipts()) == 2
 
 
 def test_a_late_repeat_of_what_was_read_is_answered_with_read(table: Make) -> None:

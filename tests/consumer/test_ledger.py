@@ -283,6 +283,7 @@ def test_a_boot_that_ended_without_a_word_is_asked_for_its_end() -> None:
     books.ledger.ended((DEVICE, STREAM, A))
     assert not books.ledger.wanting
     books.ledger.stopped(DEVICE, State("stopped", B, {STREAM: 1}))
+    assert not books.ledger.wanting
     books.hear(1, boot=C)
     assert not books.ledger.wanting
 

@@ -32,10 +32,16 @@ from chappe.edge.store.history import Batch
 from chappe.testing import ManualClock
 from chappe.testing.shelf import Shelf
 
-from ..edge.ledger import BOOT, TOP, Ledger, burial, values  # noqa: TID252 - tests share helpers by place
+from ..edge.ledger import BOOT, TOP, Ledger, burial, values, without_fsync  # noqa: TID252 - tests share helpers by place
 
 E = TypeVar("E", bound=Event)
 NEXT = "fedcba9876543210"
+
+
+@pytest.fixture(autouse=True)
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing here is about durability."""
+    without_fsync(monkeypatch)
 
 
 class Part(Protocol):
@@ -66,7 +72,7 @@ class Stand:
 
     def _make(self, before: Shelf | None) -> Part:
         if self.kind == "store":
-            part: Part = Store(self._folder, self.clock, self._post, boot=BOOT, kernel=self.kernel, **self._options)
+            part: Part = Store(self._folder, self.clock, self._post, kernel=self.kernel, **self._options)
         elif before is None:
             part = Shelf(self.clock, self._post, kernel=self.kernel, **self._options)
         else:
@@ -278,6 +284,13 @@ def test_boots_of_which_nothing_remains_are_forgotten_but_for_the_last(stand: St
     ledger.gaps.clear()
     stand.ask(ledger.commit(ledger.new("tick", b"4"), forgotten=list(ledger.dead)))
     assert [one.boot[0] for one in stand.kill().boots] == ["3"]
+
+
+def test_a_boot_is_not_among_the_earlier_ones(make: Callable[..., Stand], ledger: Ledger) -> None:
+    """Also where its store is opened a second time."""
+    stand = make(boot=BOOT)
+    stand.ask(ledger.commit(ledger.new("tick", b"1")))
+    assert stand.reopen().boots == ()
 
 
 # ── reading ──────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -91,7 +91,7 @@ def test_a_window_is_never_exceeded() -> None:
     for n in range(50):
         outbox.produce("tick", {"value": n}, Ns(0))
     assert len(take(outbox, credit=20)) == 20
-    assert outbox.flying == 20
+    assert outbox.stock.flying == 20
 
 
 def test_what_waits_offline_leaves_in_order_and_late_and_live_values_do_not() -> None:
@@ -252,7 +252,7 @@ def test_values_turned_away_at_the_inbox_take_numbers_and_are_disclosed() -> Non
     outbox = make(tick=Stream())
     outbox.link_up(Ns(0))
     outbox.produce("tick", {"value": 0}, Ns(0))
-    outbox.overload("tick", 7)
+    outbox.stock.overload("tick", 7)
     outbox.produce("tick", {"value": 1}, Ns(0))
     first, second = (body(message) for message in take(outbox))
     assert (first["seq"], second["seq"]) == (1, 9)
@@ -379,7 +379,7 @@ class OutboxMachine(RuleBasedStateMachine):
 
     @rule(stream=st.sampled_from(STREAMS), n=st.integers(1, 5))
     def overload(self, stream: str, n: int) -> None:
-        self.outbox.overload(stream, n)
+        self.outbox.stock.overload(stream, n)
         self.produced += n
 
     @rule(span=st.integers(1, 40_000))

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection, Iterable, Mapping, Sequence
+import sqlite3
+from collections.abc import Collection, Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import msgspec
+import pytest
 
 from chappe.core.books import Book
 from chappe.core.effects import Commit, Fetch
@@ -14,6 +17,7 @@ from chappe.core.envelope import Lost
 from chappe.core.row import OVERHEAD
 from chappe.core.stored import LANE_BITS, Burial, LaneEntry, Standing, StoredRow, lane_of
 from chappe.core.units import Ns, WallNs
+from chappe.edge.store.database import connect
 
 BOOT = "0123456789abcdef"
 TOP = (1 << LANE_BITS) - 1
@@ -155,6 +159,12 @@ def values(n: int, size: int = 200, start: int = 0) -> list[bytes]:
     return [b'{"value":"%s"}' % (b"%08d" % number).ljust(size - 12, b".") for number in range(start, start + n)]
 
 
-def books(lanes: Mapping[str, LaneEntry]) -> dict[str, Book]:
-    """Only the books."""
-    return {stream: entry.book for stream, entry in lanes.items()}
+def without_fsync(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stores opened from now on do not wait for the disk: for tests of anything but durability."""
+
+    def hasty(path: Path, *, writable: bool = True) -> sqlite3.Connection:
+        link = connect(path, writable=writable)
+        link.execute("PRAGMA synchronous=OFF")
+        return link
+
+    monkeypatch.setattr("chappe.edge.store.database.connect", hasty)

@@ -106,7 +106,7 @@ VALUES = st.recursive(
 )
 
 
-@settings(max_examples=25)
+@settings(max_examples=8)
 @given(st.dictionaries(st.text(st.characters(codec="utf-8"), max_size=20), VALUES, max_size=5))
 def test_any_json_value_comes_back_as_it_was(tmp_path_factory: pytest.TempPathFactory, memory: dict[str, Any]) -> None:
     """Text in any script, nested values, nothing at all."""
@@ -493,7 +493,7 @@ def test_the_start_looks_at_no_more_rows_for_a_longer_backlog(tmp_path: Path) ->
             taken[0] += 1
 
         base.link.set_progress_handler(count, 1)
-        found = backlog(base, "")
+        found = backlog(base)
         base.link.set_progress_handler(None, 0)
         assert found.lanes["tick"].entry.rows == n
         steps.append(taken[0])

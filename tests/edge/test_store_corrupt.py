@@ -31,9 +31,15 @@ from chappe.edge.store.audit import audit
 from chappe.edge.store.database import PAGE
 from chappe.testing import ManualClock
 
-from .ledger import Ledger, burial, values
+from .ledger import Ledger, burial, values, without_fsync
 
 E = TypeVar("E", bound=Event)
+
+
+@pytest.fixture(autouse=True)
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing here is about durability."""
+    without_fsync(monkeypatch)
 
 
 @dataclass
@@ -486,7 +492,7 @@ def test_a_corrupt_history_is_salvaged_and_its_offsets_go_on(bench: Bench) -> No
 # ── anywhere at all ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(where=st.floats(0, 1, exclude_max=True), length=st.sampled_from([1, 64, 4096, 10_000]), seed=st.integers(0, 99))
 def test_noise_anywhere_never_invents_a_row(
     tmp_path_factory: pytest.TempPathFactory, where: float, length: int, seed: int

@@ -22,9 +22,15 @@ from chappe.edge.store.desk import Desk
 from chappe.errors import BusyError, Exit, StoreError
 from chappe.testing import EPOCH, ManualClock
 
-from .ledger import BOOT, Ledger, burial, values
+from .ledger import BOOT, Ledger, burial, values, without_fsync
 
 NEXT = "fedcba9876543210"
+
+
+@pytest.fixture(autouse=True)
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing here is about durability."""
+    without_fsync(monkeypatch)
 
 
 class Folder:

@@ -22,9 +22,15 @@ from chappe.edge.store import Store
 from chappe.edge.store.disk import BALLAST_BYTES, Disk
 from chappe.testing import EPOCH, ManualClock
 
-from .ledger import BOOT, Ledger, burial, values
+from .ledger import BOOT, Ledger, burial, values, without_fsync
 
 MIB = 1 << 20
+
+
+@pytest.fixture(autouse=True)
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing here is about durability."""
+    without_fsync(monkeypatch)
 
 
 # ── the file system ──────────────────────────────────────────────────────────────────────────────────────────────────

@@ -22,9 +22,15 @@ from chappe.edge.store.pruning import PLAUSIBLE
 from chappe.edge.store.search import CHUNK, SLICE, Search
 from chappe.testing import EPOCH, ManualClock
 
-from .ledger import BOOT, Ledger
+from .ledger import BOOT, Ledger, without_fsync
 
 MIB = 1 << 20
+
+
+@pytest.fixture(autouse=True)
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing here is about durability."""
+    without_fsync(monkeypatch)
 
 
 def message(seq: int, data: str = "", stream: str = "s", wall: int | None = None, boot: str = BOOT) -> Entry:

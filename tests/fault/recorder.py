@@ -109,13 +109,17 @@ class Recorder:
     def connects(self) -> int:
         return self._subscribed
 
-    def wait(self, enough: Callable[[], Any], why: str = "", within_s: float | None = None) -> None:
+    def wait(
+        self, enough: Callable[[], Any], why: str | Callable[[], str] = "it never came", within_s: float | None = None
+    ) -> None:
         """Wait until `enough`, asked again after every message; no longer than there is hope."""
         deadline = time.monotonic() + (WITHIN_S if within_s is None else within_s)
         with self._changed:
             while not self._changed.wait_for(enough, LOOK_EVERY_S):
-                assert time.monotonic() < deadline, why or "it never came"
-                assert not (end := self.hopeless()), f"{why or 'it never came'}: {end}"
+                end = self.hopeless()
+                late = time.monotonic() >= deadline
+                if end or late:
+                    raise AssertionError(f"{why if isinstance(why, str) else why()} {end or ''}")
 
     def count(self, stream: str, n: int) -> None:
         """Wait for `n` messages of a stream."""

@@ -61,7 +61,7 @@ def fault(story: Scene, *, healed: bool) -> bool:
     return bool(said) and said[-1]["healed"] is healed and {each["code"] for each in said} == {"store_full"}
 
 
-@pytest.mark.feature("OUT-07", breaks="chappe.edge.store.disk:Disk.give_up")
+@pytest.mark.feature("OUT-07", breaks="chappe.edge.store.faults:Faults.report")
 @pytest.mark.feature("SYS-04", breaks="chappe.edge.store.disk:Disk.restore")
 @pytest.mark.parametrize("told", [full_disk], indirect=True)
 def test_a_full_disk_stops_neither_the_sensors_nor_the_alarms(told: Told) -> None:

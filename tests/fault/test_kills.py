@@ -76,6 +76,7 @@ def live(folder: Path, chance: random.Random, kills: int) -> tuple[Scene, list[s
 
 
 @pytest.mark.usefixtures("tales")
+@pytest.mark.feature("OUT-02", breaks="chappe.core.keeper:Keeper.entered")
 @pytest.mark.feature("OUT-03", breaks="chappe.core.keeper:Keeper.commit")
 def test_nothing_accepted_is_lost_whenever_it_is_killed(disk_tmp: Path, seed: int, tell: Callable[[str], None]) -> None:
     """Forty kills (four hundred nightly): every accepted number arrives, in order, with one content, or its loss is told."""

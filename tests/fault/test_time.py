@@ -122,7 +122,7 @@ def test_of_ten_minutes_without_a_link_three_latest_and_six_hundred_log_rows_wai
     tower = Tower(LONG)
     tower.link_up()
     tower.until(10.05)
-    assert tower.engine.context.outbox.flying == 0
+    assert tower.engine.context.outbox.stock.flying == 0
     tower.link_down()
     sent = len(tower.published)
     tower.until(610.05)

@@ -381,7 +381,10 @@ class Scene:
             came = {message.stream for message in list(account.messages) if message.boot == boot}
             return came >= set(self.rates) and not tails(account)
 
-        self.recorder.wait(lambda: {m.stream for m in account.messages if m.boot == boot} >= set(self.rates))
+        self.recorder.wait(
+            lambda: {m.stream for m in account.messages if m.boot == boot} >= set(self.rates),
+            lambda: f"the last boot does not send: {self.running.err[-12:] if self.running else ''}",
+        )
         with contextlib.suppress(AssertionError):
             self.recorder.wait(done, within_s=DISCLOSED_WITHIN_S)
         return str(boot)

@@ -13,13 +13,15 @@ from amqtt.session import Session
 
 
 class Forbidden(BaseTopicPlugin):
-    """Nobody may publish below ``forbidden/``."""
+    """What nobody may publish."""
 
     async def topic_filtering(
         self, *, session: Session | None = None, topic: str | None = None, action: Action | None = None
     ) -> bool:
         del session
-        return not (action == Action.PUBLISH and (topic or "").startswith("forbidden/"))
+        levels = (topic or "").split("/")
+        forbidden = levels[0] == "forbidden" or (levels[0], *levels[2:]) == ("chappe", "stream", "forbidden")
+        return not (action == Action.PUBLISH and forbidden)
 
 
 class Everybody(BaseAuthPlugin):

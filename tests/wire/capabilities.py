@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, fields
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Annotated, Literal, get_type_hints
 
 Fate = Literal["counts as delivered", "ends the connection"]
 NOT_ALWAYS: Literal["not always"] = "not always"
@@ -12,38 +12,34 @@ Usually = bool | Literal["not always"]
 """`NOT_ALWAYS`: seen to fail now and then, so a single try proves nothing."""
 
 
-def _row(title: str) -> Any:
-    return field(metadata={"title": title})
-
-
 @dataclass(frozen=True, kw_only=True)
 class Can:
-    """One broker's column.
+    """One broker's column; each field is a row, under the title that its annotation carries.
 
     Attributes:
         version: the version that this was found with.
     """
 
     version: str
-    mqtt5: bool = _row("MQTT 5")
-    told_apart: bool = _row("a publish it forbids is told from one it takes (the stream is held, nothing is lost)")
-    forbidden_on_3: Fate = _row("what becomes of a publish it forbids on 3.1.1")
-    reply_to: bool = _row("a request says where its answer goes (response topic)")
-    expiry: bool = _row("messages die in the broker when their life is over (message expiry)")
-    marks_retained: bool = _row("a request that its sender marked as retained is recognised and refused")
-    keeps_acknowledged: bool = _row(
-        "what it has acknowledged reaches the subscribers, even if the connection then breaks"
-    )
-    only_subscribed: bool = _row("nobody is sent what he did not subscribe to")
-    names_window: bool = _row("it says how many messages may be unacknowledged (Receive Maximum)")
-    shared: bool = _row("shared subscriptions (`$share/…`), for requests to one of a group")
-    session: bool = _row("requests sent while the daemon is away arrive when it returns")
-    session_restart: Usually = _row("… also if the broker was restarted in between")
-    session_kill: Usually = _row("… also if the broker was killed (`kill -9`) in between")
-    retained: bool = _row("last values (`state`, `info`, `signal` …) reach whoever subscribes to their topic")
-    retained_wildcard: bool = _row("… also whoever subscribes with a wildcard (`chappe/+/state`)")
-    retained_restart: bool = _row("… also after a restart of the broker")
-    retained_kill: bool = _row("… also after a `kill -9` of the broker")
+    mqtt5: Annotated[bool, "MQTT 5"]
+    told_apart: Annotated[bool, "a publish it forbids is told from one it takes (the stream is held, nothing is lost)"]
+    forbidden_on_3: Annotated[Fate, "what becomes of a publish it forbids on 3.1.1"]
+    reply_to: Annotated[bool, "a request says where its answer goes (response topic)"]
+    expiry: Annotated[bool, "messages die in the broker when their life is over (message expiry)"]
+    marks_retained: Annotated[bool, "a request that its sender marked as retained is recognised and refused"]
+    keeps_acknowledged: Annotated[
+        bool, "what it has acknowledged reaches the subscribers, even if the connection then breaks"
+    ]
+    only_subscribed: Annotated[bool, "nobody is sent what he did not subscribe to"]
+    names_window: Annotated[bool, "it says how many messages may be unacknowledged (Receive Maximum)"]
+    shared: Annotated[bool, "shared subscriptions (`$share/…`), for requests to one of a group"]
+    session: Annotated[bool, "requests sent while the daemon is away arrive when it returns"]
+    session_restart: Annotated[Usually, "… also if the broker was restarted in between"]
+    session_kill: Annotated[Usually, "… also if the broker was killed (`kill -9`) in between"]
+    retained: Annotated[bool, "last values (`state`, `info`, `signal` …) reach whoever subscribes to their topic"]
+    retained_wildcard: Annotated[bool, "… also whoever subscribes with a wildcard (`chappe/+/state`)"]
+    retained_restart: Annotated[bool, "… also after a restart of the broker"]
+    retained_kill: Annotated[bool, "… also after a `kill -9` of the broker"]
 
 
 TABLE: dict[str, Can] = {
@@ -129,7 +125,10 @@ TABLE: dict[str, Can] = {
     ),
 }
 
-ROWS: dict[str, str] = {each.name: each.metadata["title"] for each in fields(Can) if each.name != "version"}
+ROWS: dict[str, str] = {
+    name: hint.__metadata__[0] for name, hint in get_type_hints(Can, include_extras=True).items() if name != "version"
+}
+"""Name of each field that is a row -> what the page calls it."""
 
 
 def render(titles: dict[str, str]) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -17,10 +18,14 @@ from chappe.edge.broker import Kind, LocalBroker, find_amqtt, find_mosquitto
 from chappe.edge.host import SystemClock
 from chappe.edge.mqtt import MqttLink
 
-from .farm import KINDS, FarmBroker
+from .broker_process import FarmBroker
+from .farm import KINDS
 from .ground import Ground
 from .people import Device, Heard
 from .proxy import Proxy
+
+EVERY_BROKER = bool(os.environ.get("NIGHTLY")) or os.environ.get("CHAPPE_BROKERS") == "all"
+"""Whether what takes long is tried too (`make test-brokers`, `make nightly`)."""
 
 MakeBroker = Callable[..., LocalBroker]
 MakeDevice = Callable[..., Device]
@@ -67,6 +72,8 @@ def farmed(request: pytest.FixtureRequest) -> Iterator[FarmBroker]:
     kind = KINDS[request.param]
     if not kind.program():
         pytest.skip(f"{kind.title} is not installed (make test-brokers brings it)")
+    if kind.slow and not EVERY_BROKER:
+        pytest.skip(f"{kind.title} takes a minute (make test-brokers takes it)")
     with kind() as broker:
         yield broker
 

@@ -4,8 +4,8 @@ Nothing of the machine's own configuration is read and nothing is left behind: e
 Started by root, a broker becomes ``nobody`` (amqtt cannot: it runs in this very Python, which others may not be allowed to read); a
 broker whose tests are killed dies with them.
 
-Every broker here forbids publishing below ``forbidden/`` and allows everything else to everybody, so that one that runs already serves
-most tests. Topics of tests begin with ``chappe/`` or ``probe/``.
+Every broker here forbids publishing below ``forbidden/`` and on any device's stream ``forbidden``, and allows everything else to
+everybody, so that one that runs already serves most tests.
 """
 
 from __future__ import annotations
@@ -14,229 +14,15 @@ import json
 import os
 import re
 import shutil
-import signal
-import subprocess
 import sys
-import tempfile
-from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from functools import cache
 from pathlib import Path
-from types import TracebackType
-from typing import ClassVar, Self
 
-from chappe.core.units import SECOND
-from chappe.edge.broker import LOOPBACK, answers, find_amqtt, find_mosquitto, free_port
-from chappe.edge.host import SystemClock
+from chappe.edge.broker import LOOPBACK, find_amqtt, find_mosquitto, free_port
+
+from .broker_process import SBIN, FarmBroker, first_version
 
 FORBIDDEN = "forbidden"
 AMQTT_PROGRAM = Path(__file__).with_name("amqtt_server.py")
-READY_WITHIN = 90 * SECOND
-"""RabbitMQ takes 7 s alone on two cores; more where others want them too."""
-STOP_WITHIN_S = 30.0
-_POLL_S = 0.02
-_ATTEMPTS = 3
-_SBIN = "/usr/sbin:/usr/local/sbin:/usr/bin:/bin"
-
-
-class FarmBroker(ABC):
-    """A broker in a folder of its own; a block ends it and removes the folder.
-
-    Attributes:
-        name: as options and test ids write it.
-        title: as people write it.
-        port: its MQTT port on loopback, the same over all restarts.
-    """
-
-    name: ClassVar[str]
-    title: ClassVar[str]
-    privileged: ClassVar[bool] = False
-
-    def __init__(self) -> None:
-        self.port = 0
-        self.folder = Path()
-        self._clock = SystemClock()
-        self._processes: list[subprocess.Popen[bytes]] = []
-
-    # ── what each broker answers for itself ──────────────────────────────────────────────────────────────────────────
-
-    @classmethod
-    @abstractmethod
-    def program(cls) -> str | None:
-        """The path of its program, None where it is not installed."""
-
-    @classmethod
-    @abstractmethod
-    def version(cls) -> str:
-        """The version that is installed."""
-
-    @abstractmethod
-    def configure(self) -> None:
-        """Choose ports and write the configuration into `folder`."""
-
-    @abstractmethod
-    def launch(self) -> None:
-        """Start its processes with `spawn`; the broker itself is the last."""
-
-    # ── its life ─────────────────────────────────────────────────────────────────────────────────────────────────────
-
-    @property
-    def data(self) -> Path:
-        """What it keeps over a restart, as far as it keeps anything."""
-        return self.folder / "data"
-
-    @property
-    def pids(self) -> list[int]:
-        """The process ids of what runs of it."""
-        return [process.pid for process in self._processes if process.poll() is None]
-
-    def __enter__(self) -> Self:
-        self.open()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def open(self) -> None:
-        """Start it on a free port and wait until it answers a CONNECT.
-
-        Raises:
-            RuntimeError: if it does not come up.
-        """
-        self.folder = Path(tempfile.mkdtemp(prefix="chappe-broker-"))
-        for _ in range(_ATTEMPTS):
-            self.port = free_port()
-            self.configure()
-            if self._start():
-                return
-        words = self.last_words()
-        self.close()
-        raise RuntimeError(f"{self.title} did not come up: {words}")
-
-    def restart(self, *, keep: bool, politely: bool = False) -> None:
-        """End it and start it again on the same port.
-
-        Args:
-            keep: whether its data stay.
-            politely: end it by SIGTERM, so that it can save what it likes; else by SIGKILL.
-
-        Raises:
-            RuntimeError: if it does not come back.
-        """
-        self.stop() if politely else self.kill()
-        if not keep:
-            shutil.rmtree(self.data, ignore_errors=True)
-        if not self._start():
-            raise RuntimeError(f"{self.title} did not come back: {self.last_words()}")
-
-    def _start(self) -> bool:
-        self.data.mkdir(exist_ok=True)
-        self._hand_over()
-        self.launch()
-        deadline = self._clock.now() + READY_WITHIN
-        while self._clock.now() < deadline and self._processes[-1].poll() is None:
-            # Somebody else may have taken the port in between: what answers must not outlive our process.
-            if answers(self.port):
-                return self._processes[-1].poll() is None
-            _wait(self._processes[-1], _POLL_S)
-        self.kill()
-        return False
-
-    def stop(self) -> None:
-        """End it politely, by force if that takes too long; idempotent."""
-        self._signal(signal.SIGTERM)
-        if self._processes and not _wait(self._processes[-1], STOP_WITHIN_S):
-            self._signal(signal.SIGKILL)
-        self._end_rest()
-
-    def kill(self) -> None:
-        """End it as a power cut would (SIGKILL); idempotent."""
-        self._signal(signal.SIGKILL)
-        self._end_rest()
-
-    def close(self) -> None:
-        """End it and remove its folder; idempotent."""
-        self.kill()
-        if self.folder != Path():
-            shutil.rmtree(self.folder, ignore_errors=True)
-        self.folder = Path()
-
-    def last_words(self) -> str:
-        """The end of what it logged."""
-        try:
-            lines = (self.folder / "log.txt").read_text(encoding="utf-8", errors="replace").strip().splitlines()
-        except OSError:
-            lines = []
-        return " | ".join(lines[-3:]) or "it said nothing"
-
-    # ── processes ────────────────────────────────────────────────────────────────────────────────────────────────────
-
-    def spawn(self, command: Sequence[str], environment: dict[str, str] | None = None) -> None:
-        """Start one of its processes, with as few rights as it can do with, in the folder."""
-        with (self.folder / "log.txt").open("ab") as log:
-            process = subprocess.Popen(
-                [*self._reins(), *command],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                cwd=self.folder,
-                env=environment,
-                # Ctrl-C ends the tests, which then end it.
-                start_new_session=True,
-            )
-        self._processes.append(process)
-
-    def _reins(self) -> list[str]:
-        program = setpriv()
-        if program is None:
-            return []
-        nobody = ["--reuid", "nobody", "--regid", "nogroup", "--clear-groups"] if self._drops else []
-        return [program, *nobody, "--pdeathsig", "KILL"]
-
-    @property
-    def _drops(self) -> bool:
-        """Whether it becomes nobody: root started it, and the folder is one that nobody can reach."""
-        reachable = all(parent.stat().st_mode & 0o001 for parent in self.folder.parents)
-        return os.geteuid() == 0 and setpriv() is not None and reachable and not self.privileged
-
-    def _hand_over(self) -> None:
-        if self._drops:
-            for path in [self.folder, *self.folder.iterdir()]:
-                shutil.chown(path, "nobody", "nogroup")
-
-    def _signal(self, number: signal.Signals) -> None:
-        if self._processes and self._processes[-1].poll() is None:
-            self._processes[-1].send_signal(number)
-
-    def _end_rest(self) -> None:
-        for process in reversed(self._processes):
-            if process is not self._processes[-1]:
-                process.kill()
-            process.wait(STOP_WITHIN_S)
-        self._processes.clear()
-
-
-def setpriv() -> str | None:
-    """The path of util-linux's program that starts another with fewer rights, and has it die with its parent."""
-    return shutil.which("setpriv", path=_SBIN)
-
-
-def _wait(process: subprocess.Popen[bytes], within_s: float) -> bool:
-    try:
-        process.wait(within_s)
-    except subprocess.TimeoutExpired:
-        return False
-    return True
-
-
-@cache
-def _first_version(*command: str) -> str:
-    """The first thing that looks like a version in what a command says."""
-    said = subprocess.run(command, capture_output=True, text=True, check=False)
-    found = re.search(r"\d+\.\d+\.\d+", said.stdout + said.stderr)
-    return found[0] if found else ""
 
 
 class Mosquitto(FarmBroker):
@@ -251,10 +37,11 @@ class Mosquitto(FarmBroker):
 
     @classmethod
     def version(cls) -> str:
-        return _first_version(cls.program() or "mosquitto", "-h")
+        return first_version(cls.program() or "mosquitto", "-h")
 
     def configure(self) -> None:
-        (self.folder / "acl").write_text(f"topic readwrite #\ntopic deny {FORBIDDEN}/#\n", encoding="ascii")
+        rights = ["topic readwrite #", f"topic deny {FORBIDDEN}/#", f"topic deny chappe/+/stream/{FORBIDDEN}"]
+        (self.folder / "acl").write_text("\n".join(rights) + "\n", encoding="ascii")
         lines = [
             f"listener {self.port} {LOOPBACK}",
             "allow_anonymous true",
@@ -280,11 +67,11 @@ class Nats(FarmBroker):
 
     @classmethod
     def program(cls) -> str | None:
-        return shutil.which("nats-server") or shutil.which("nats-server", path=_SBIN)
+        return shutil.which("nats-server") or shutil.which("nats-server", path=SBIN)
 
     @classmethod
     def version(cls) -> str:
-        return _first_version(cls.program() or "nats-server", "--version")
+        return first_version(cls.program() or "nats-server", "--version")
 
     def configure(self) -> None:
         (self.folder / "nats.conf").write_text(
@@ -294,7 +81,7 @@ listen: "{LOOPBACK}:{free_port()}"
 jetstream {{ store_dir: "{self.data}", max_file_store: 256MB, max_memory_store: 16MB }}
 mqtt {{ listen: "{LOOPBACK}:{self.port}", no_auth_user: anyone }}
 authorization {{
-  users: [ {{ user: anyone, password: anyone, permissions: {{ publish: {{ deny: ["{FORBIDDEN}.>"] }} }} }} ]
+  users: [ {{ user: anyone, password: anyone, permissions: {{ publish: {{ deny: ["{FORBIDDEN}.>", "chappe.*.stream.{FORBIDDEN}"] }} }} }} ]
 }}
 """,
             encoding="ascii",
@@ -313,6 +100,7 @@ class RabbitMq(FarmBroker):
 
     name = "rabbitmq"
     title = "RabbitMQ"
+    slow = True
 
     def __init__(self) -> None:
         super().__init__()
@@ -350,7 +138,7 @@ load_definitions = {self.folder}/definitions.json
 
     def launch(self) -> None:
         environment = {
-            "PATH": _SBIN,
+            "PATH": SBIN,
             "LANG": "C.UTF-8",
             "HOME": str(self.data),
             "ERL_EPMD_ADDRESS": LOOPBACK,
@@ -371,12 +159,13 @@ load_definitions = {self.folder}/definitions.json
         self.spawn([self.program() or "rabbitmq-server"], environment)
 
 
+_RABBITMQ_MAY = rf"^(?!{FORBIDDEN}\.|chappe\.[^.]+\.stream\.{FORBIDDEN}$)"
 _RABBITMQ_RIGHTS = {
     "vhosts": [{"name": "/"}],
     "users": [{"name": "guest", "password": "guest", "tags": ""}],
     "permissions": [{"user": "guest", "vhost": "/", "configure": ".*", "write": ".*", "read": ".*"}],
     "topic_permissions": [
-        {"user": "guest", "vhost": "/", "exchange": "amq.topic", "write": rf"^(?!{FORBIDDEN}\.)", "read": ".*"}
+        {"user": "guest", "vhost": "/", "exchange": "amq.topic", "write": _RABBITMQ_MAY, "read": ".*"}
     ],
 }
 

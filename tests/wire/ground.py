@@ -9,8 +9,8 @@ from typing import Any
 
 from chappe.core.events import LinkDown, LinkUp
 
+from .broker_process import FarmBroker
 from .capabilities import TABLE, Can
-from .farm import FarmBroker
 from .people import Device, Peer
 
 _numbers = itertools.count(1)

@@ -165,7 +165,9 @@ class Peer:
         given = Properties(PacketTypes.PUBLISH) if properties else None
         for name, value in properties.items():
             setattr(given, name, value)
-        self._client.publish(topic, payload, qos=1, retain=retain, properties=given).wait_for_publish(WITHIN_S)
+        sent = self._client.publish(topic, payload, qos=1, retain=retain, properties=given)
+        sent.wait_for_publish(WITHIN_S)
+        assert sent.is_published(), f"no PUBACK for {topic}"
 
     def wait_for(
         self, predicate: Callable[[paho.MQTTMessage], bool], count: int = 1, within_s: float = WITHIN_S

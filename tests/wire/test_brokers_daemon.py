@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from .farm import FORBIDDEN
 from .ground import Ground
 from .people import Peer
 
@@ -38,12 +39,13 @@ def _process() -> Any:
 def start(ground: Ground, stack: ExitStack, tmp_path: Path) -> MakeDaemon:
     """Starts the daemon of this ground, always on the same state folder; ended with the test."""
 
-    def make(version: str = "auto") -> Any:
+    def make(version: str = "auto", more: str = "", mqtt: str = "") -> Any:
         file = tmp_path / "chappe.toml"
         file.write_text(
             f'[device]\nid = "{ground.device}"\nstate_dir = "{tmp_path / "state"}"\n'
-            f'[mqtt]\nport = {ground.broker.port}\nversion = "{version}"\n'
-            '[sensors.tick]\ndriver = "simulated"\nwave = "counter"\nevery = "20ms"\n',
+            f'[mqtt]\nport = {ground.broker.port}\nversion = "{version}"\n{mqtt}'
+            '[sensors.tick]\ndriver = "simulated"\nwave = "counter"\nevery = "20ms"\n'
+            f"{more}",
             encoding="utf-8",
         )
         daemon = _process().Daemon(file)
@@ -145,3 +147,41 @@ def test_requests_are_answered_also_those_sent_meanwhile(ground: Ground, start: 
     for envelope in (body(message) for message in watcher.messages if message.topic == tick):
         boots.setdefault(envelope["boot"], []).append(envelope["seq"])
     assert [list(dict.fromkeys(numbers)) for numbers in boots.values()] == [list(range(1, end + 1)) for end in last]
+
+
+FORBIDDEN_STREAM = f'[sensors.{FORBIDDEN}]\ndriver = "simulated"\nwave = "counter"\nevery = "1h"\n'
+
+
+def queue(ground: Ground, stream: str) -> dict[str, Any]:
+    """What waits of a stream, and its dead letters."""
+    asker = ground.peer(ground.topic("res/queue"))
+    asker.publish(ground.topic("req/queue"), json.dumps({"id": "q", "stream": stream}).encode())
+    (answer,) = asker.wait_for(lambda message: message.topic == ground.topic("res/queue"))
+    data: dict[str, Any] = body(answer)["data"]
+    return data
+
+
+def test_one_forbidden_stream_does_not_stop_the_others(ground: Ground, start: MakeDaemon) -> None:
+    """The broker forbids one message; the readings of another stream come on without a gap.
+
+    What becomes of the message is what docs/brokers.md says: it is held where the broker tells, counts as delivered where it does not,
+    and is a dead letter where the broker ends the connection over it.
+    """
+    tick, faults = ground.topic("stream/tick"), ground.topic("stream/fault")
+    watcher = ground.peer(tick, faults)
+    start(ground.protocol, FORBIDDEN_STREAM)
+    if ground.can.told_apart:
+        code, waits, dead = "stream_held", ["not_authorized"], []
+    elif ground.can.forbidden_on_3 == "ends the connection":
+        code, waits, dead = "poison", [], ["poison"]
+    else:
+        code, waits, dead = "", [], []
+    if code:
+        watcher.wait_for(lambda m: m.topic == faults and body(m)["data"]["code"] == code)
+    came = sum(message.topic == tick for message in watcher.messages)
+    watcher.payloads(tick, came + 20)
+    found = queue(ground, FORBIDDEN)
+    assert [row["reason"] for row in found["rows"]] == waits
+    assert [row["reason"] for row in found["dead"]] == dead
+    numbers = [body(message)["seq"] for message in watcher.messages if message.topic == tick]
+    assert list(dict.fromkeys(numbers)) == list(range(1, max(numbers) + 1))

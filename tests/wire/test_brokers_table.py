@@ -17,9 +17,10 @@ from chappe.core.events import Acked, Asked, Event, LinkDown
 from chappe.core.units import SECOND
 from chappe.edge.host import SystemClock
 
+from .broker_process import FarmBroker
 from .capabilities import NOT_ALWAYS, ROWS, TABLE, render
 from .conftest import MakeDevice
-from .farm import FORBIDDEN, KINDS, Amqtt, FarmBroker, RabbitMq
+from .farm import FORBIDDEN, KINDS, Amqtt, RabbitMq
 from .ground import Ground, came_up
 from .people import WITHIN_S, Device
 from .raw import publish_and_hang_up

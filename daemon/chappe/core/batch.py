@@ -34,6 +34,11 @@ class Batch:
         """Whether there is nothing to do."""
         return not (self.rows or self.gone or self.burials or self.unsure)
 
+    @property
+    def leaving(self) -> list[int]:
+        """Ids of the rows to delete."""
+        return [*(row_id for row_id, _ in self.gone), *self.unsure]
+
     def done(self) -> None:
         """It is on the disk."""
         queue = self.lane.queue
@@ -127,9 +132,7 @@ class Scribe:
             number=self._number,
             at=now,
             rows=tuple(self._row(batch.lane, row) for batch in batches.values() for row in batch.rows),
-            gone=tuple(
-                row_id for batch in batches.values() for row_id in (*(one for one, _ in batch.gone), *batch.unsure)
-            ),
+            gone=tuple(row_id for batch in batches.values() for row_id in batch.leaving),
             burials=tuple(
                 Burial(self._row(batch.lane, row), self._clock.wall(now), reason)
                 for batch in batches.values()

@@ -92,7 +92,7 @@ class Engine:
             ev.HostSampled: self.news.health,
             ev.Faulted: lambda event: self.context.fault(event.part, event.code, event.message),
             ev.Healed: lambda event: self.context.heal(event.part, event.code),
-            ev.Overloaded: lambda event: self.context.outbox.overload(event.stream, event.n),
+            ev.Overloaded: lambda event: self.context.outbox.stock.overload(event.stream, event.n),
             ev.Seen: self.eyes.seen,
             ev.FramesCaptured: self.eyes.frames_captured,
             ev.CameraOpened: self.eyes.camera_opened,

@@ -1,5 +1,4 @@
 """Events: everything that enters the engine. A fact, in the past tense, with the monotonic time `at` it happened.
-
 Events are frozen and self-contained (no handles, no pixels), so a recorded run is the list of its events as JSON lines and
 replays to the same effects. They are created by edges in any thread and travel to the main thread in batches.
 """

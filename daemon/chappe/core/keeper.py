@@ -16,7 +16,7 @@ written every 10 s. One commit is under way at a time: what comes meanwhile make
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 
 from chappe.core.batch import Batch, Scribe, oldest, take
 from chappe.core.boots import Boots
@@ -158,7 +158,11 @@ class Keeper:
         batches = self._gather(now, online=online, whole=last)
         books = last or not self.known or now >= self._books_at
         self._owed = (*self._owed, *self._standings())
-        lanes = {name: lane for name, lane in self._lanes.items() if self._told(lane, name in batches, books)}
+        lanes = {
+            name: lane
+            for name, lane in self._lanes.items()
+            if name in batches or lane.gaps.changed or not self.known or (books and lane.changed)
+        }
         if not (lanes or self._owed or self._forgotten or not self.known or last):
             self.due = self._next(now, online=online)
             return None
@@ -178,14 +182,11 @@ class Keeper:
             return False
         return True
 
-    def _told(self, lane: Lane, touched: bool, books: bool) -> bool:
-        return touched or lane.gaps.changed or not self.known or (books and lane.changed)
-
     def _gather(self, now: Ns, *, online: bool, whole: bool) -> dict[str, Batch]:
-        cut = self._cut(now, online=online, whole=whole)
+        cut = now if whole or self._at_once or not online else _behind(self._lanes.values(), now)
         latest = whole or (self._latest_at is not None and now >= self._latest_at)
         self._gone = 0
-        room = LARGEST if not self.failing else self._room_while_failing()
+        room = LARGEST if not self.failing else _room_on_a_bad_disk(self.failing, self._lanes.values())
         found: dict[str, Batch] = {}
         for name, lane in self._lanes.items():
             rows: list[Row] = []
@@ -202,25 +203,6 @@ class Keeper:
             self._latest_at = None
         self._at_once = self._at_once and room <= 0
         return found
-
-    def _room_while_failing(self) -> int:
-        """A full disk takes deletions, and only then rows again."""
-        full = self.failing == "store_full"
-        return 0 if full and any(lane.gone or lane.burials for lane in self._lanes.values()) else 100
-
-    def _cut(self, now: Ns, *, online: bool, whole: bool) -> Ns:
-        """Rows of `behind` streams accepted until then are written."""
-        if whole or not online or self._at_once:
-            return now
-        first = min((row.accepted for lane in self._behind() if (row := oldest(lane)) is not None), default=now)
-        return Ns(now - YOUNG) if now - first >= AGE else Ns(-1)
-
-    def _behind(self) -> Sequence[Lane]:
-        return [
-            lane
-            for lane in self._lanes.values()
-            if lane.spec.durability == "behind" and lane.durable and lane.spec.class_ != "latest"
-        ]
 
     def _next(self, now: Ns, *, online: bool) -> Ns | None:
         """When something will be due, as things are."""
@@ -262,18 +244,24 @@ class Keeper:
         due = self._next(now, online=online)
         self.due = self._retry_at if due is None else max(self._retry_at, due)
 
-    def reset(self, now: Ns) -> None:
-        """The store has lost its file: whatever is in memory is written again."""
-        for lane in self._lanes.values():
-            for row in (*lane.rows, *lane.flying.values(), *(row for row, _ in lane.confirming.values())):
-                if row.stored:
-                    row.stored, row.dirty = False, True
-                    lane.queue.lapsed(row)
-                    lane.pending.append(row)
-            lane.changed = lane.gaps.changed = True
-        self.all_at_once(now)
-
 
 def _is_latest(lane: Lane) -> bool:
     """Whether a lane's rows are written now and then only."""
     return lane.spec.class_ == "latest" and lane.spec.durability != "first"
+
+
+def _room_on_a_bad_disk(failing: str, lanes: Iterable[Lane]) -> int:
+    """Rows to try at a time while commits fail; a full disk takes deletions, and only then rows again."""
+    full = failing == "store_full"
+    return 0 if full and any(lane.gone or lane.burials for lane in lanes) else 100
+
+
+def _behind(lanes: Iterable[Lane], now: Ns) -> Ns:
+    """Rows of `behind` streams accepted until then are written: none before the oldest is of age."""
+    waiting = [
+        row.accepted
+        for lane in lanes
+        if lane.spec.durability == "behind" and lane.durable and lane.spec.class_ != "latest"
+        if (row := oldest(lane)) is not None
+    ]
+    return Ns(now - YOUNG) if waiting and now - min(waiting) >= AGE else Ns(-1)

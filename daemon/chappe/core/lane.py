@@ -178,15 +178,6 @@ class Lane(Intake):
         else:
             self.book.spilled += n
 
-    def expired(self, now: Ns) -> int:
-        """Drop the rows whose time is over; returns how many. Rows that were handed over stay: the broker may have them already."""
-        count = 0
-        rows = self.queue.rows
-        while rows and rows[0].payload is None and now >= rows[0].accepted + self.spec.expiry:
-            self.drop(rows[0], "expired")
-            count += 1
-        return count
-
     # ── telling ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
     @property

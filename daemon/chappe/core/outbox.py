@@ -21,7 +21,6 @@ from chappe.core.lane import Lane
 from chappe.core.returns import Refusal, Returns
 from chappe.core.sender import Sender
 from chappe.core.settings import Outbox as Limits
-from chappe.core.settings import StreamClass
 from chappe.core.shelves import SWEEP, Shelves
 from chappe.core.stock import Stock
 from chappe.core.stored import Backlog
@@ -99,25 +98,6 @@ class Outbox:
             stock.wake_by(now + lane.spec.expiry)
         stock.worth_a_look = True
 
-    def ration(self, stretch: int, allows: Callable[[StreamClass, int], bool]) -> None:
-        """The bytes of this month run out: let elision wait longer, and hold back what they are not for.
-
-        Args:
-            stretch: what the intervals of `latest` streams are multiplied by.
-            allows: whether streams of a class and priority may send.
-        """
-        for lane in self.stock.order:
-            lane.rationed = not allows(lane.spec.class_, lane.spec.priority)
-            if lane.elider is not None and lane.spec.class_ == "latest":
-                lane.elider.stretch(stretch)
-        self.stock.worth_a_look = True
-
-    def overload(self, stream: str, n: int) -> None:
-        """`n` values of `stream` were turned away at the inbox: they count, take numbers, and are disclosed."""
-        lane = self.lanes.get(stream)
-        if lane is not None:
-            lane.overload(n)
-
     # ── the link ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def link_up(self, now: Ns) -> None:
@@ -153,12 +133,10 @@ class Outbox:
     def wishes(self, now: Ns) -> list[Effect]:
         """What the store is to do, and what the link is to listen to."""
         stock = self.stock
-        commit = stock.keeper.commit(now, online=stock.online)
+        due = stock.keeper.next_due
+        commit = stock.keeper.commit(now, online=stock.online) if due is not None and due <= now else None
         if commit is not None:
-            # What is written because it cannot be sent enters the history now.
-            for lane, row in stock.keeper.rows_under_way:
-                if not row.kept and row.data is None and lane.spec.history is not None:
-                    self.sender.keep(lane, row)
+            self.sender.keep_written()
             stock.wishes.append(commit)
         chronicle = self.sender.chronicle()
         if chronicle is not None:
@@ -172,9 +150,7 @@ class Outbox:
         """The commit of a clean stop. What cannot outlive the process is given up first."""
         stock = self.stock
         self.returns.link_down(now, cut=False)
-        for lane in stock.order:
-            if not lane.durable:
-                stock.drop_all(lane, "spilled", now)
+        stock.drop_loose(now)
         self.shelves.expect()
         if stock.keeper.under_way:
             # Written once more: the store obeys in order, and the same rows under the same ids change nothing.
@@ -219,23 +195,16 @@ class Outbox:
         stock.wake = None
         stock.worth_a_look = True
         for lane in stock.order:
-            self._expire(lane, now)
+            if lane.elider is not None and (due := lane.elider.due()) is not None and due <= now:
+                lane.settle(lane.elider.expire(now), now, late=not stock.online)
+                self._entered(lane, now)
+            stock.expire(lane, now)
             stock.wake_by(_due(lane))
         pace = self.sender.due
         stock.wake_by(pace if pace is not None and pace > now else None)
         if self.shelves.used:
             self.shelves.page_in()
         return self.returns.expire(now)
-
-    def _expire(self, lane: Lane, now: Ns) -> None:
-        if lane.elider is not None and (due := lane.elider.due()) is not None and due <= now:
-            lane.settle(lane.elider.expire(now), now, late=not self.stock.online)
-            self._entered(lane, now)
-        rows = lane.queue.rows
-        while rows and rows[0].payload is None and now >= rows[0].accepted + lane.spec.expiry:
-            self.stock.drop(lane, rows[0], "expired", now)
-        if lane.blocked_until is not None and lane.blocked_until <= now:
-            lane.blocked_until = None
 
     def flush(self, now: Ns) -> None:
         """A clean stop: elision gives out what it holds."""
@@ -255,11 +224,6 @@ class Outbox:
     def ladder(self) -> Ladder:
         """How far each message has come."""
         return self.stock.ladder
-
-    @property
-    def flying(self) -> int:
-        """How many messages are in flight."""
-        return len(self.stock.tokens)
 
     @property
     def empty(self) -> bool:

@@ -139,11 +139,6 @@ class Queue:
         else:
             self.put_back(row)
 
-    def lapsed(self, row: Row) -> None:
-        """The table has lost a row that is still here."""
-        self.deleted(1, row.size)
-        self._totals.loose += row.size
-
     def shelve(self) -> None:
         """Leave on disk alone what is written there and will not be needed soon."""
         if not self.shelved:

@@ -174,6 +174,12 @@ class Sender:
         payload = row.payload or self._render(row, late=False)
         self._chronicle.append(Entry(lane.spec.name, stock.boot_of(row), row.seq, wall, payload))
 
+    def keep_written(self) -> None:
+        """What is being written because it cannot be sent enters the history now."""
+        for lane, row in self._stock.keeper.rows_under_way:
+            if not row.kept and row.data is None and lane.spec.history is not None:
+                self.keep(lane, row)
+
     def chronicle(self) -> Chronicle | None:
         """What has entered the history since the last call."""
         if not self._chronicle:

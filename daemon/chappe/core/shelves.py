@@ -94,11 +94,23 @@ class Shelves:
 
     def reset(self, now: Ns) -> None:
         """The store has a new file with what could be salvaged of the old one."""
-        self._stock.keeper.reset(now)
+        for lane in self._stock.order:
+            self._write_again(lane)
+        self._stock.keeper.all_at_once(now)
         for lane in self._stock.order:
             if lane.queue.shelved:
                 lane.queue.fetching = True
                 self._stock.wishes.append(Count(stream=lane.spec.name, after=lane.queue.after, upto=lane.queue.upto))
+
+    def _write_again(self, lane: Lane) -> None:
+        """Whatever is in memory does not rely on what was in the old file."""
+        for row in (*lane.rows, *lane.flying.values(), *(row for row, _ in lane.confirming.values())):
+            if row.stored:
+                row.stored, row.dirty = False, True
+                lane.queue.deleted(1, row.size)
+                self._stock.totals.loose += row.size
+                lane.pending.append(row)
+        lane.changed = lane.gaps.changed = True
 
     def counted(self, event: Counted, now: Ns) -> None:
         """What is left of a shelf."""

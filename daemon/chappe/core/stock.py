@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from chappe.core.books import Book
 from chappe.core.boots import Boots
@@ -16,10 +16,10 @@ from chappe.core.lane import Lane
 from chappe.core.queue import Totals
 from chappe.core.row import Row
 from chappe.core.settings import Outbox as Limits
+from chappe.core.settings import StreamClass
 from chappe.core.stored import Backlog, DeadRow, LaneEntry
 from chappe.core.streams import Spec, effective
 from chappe.core.units import Ns
-
 
 ENDS: Mapping[str, End] = {"expired": "expired", "recalled": "recalled"}
 """States of the delivery ladder for the reasons of a gap; all others are `spilled`."""
@@ -84,6 +84,11 @@ class Stock:
         if moment is not None and (self.wake is None or moment < self.wake):
             self.wake = Ns(moment)
 
+    @property
+    def flying(self) -> int:
+        """How many messages are in flight."""
+        return len(self.tokens)
+
     def boot_of(self, row: Row) -> str:
         """The boot that numbered a row."""
         return row.boot or self.boot
@@ -91,6 +96,25 @@ class Stock:
     def own(self, boot: str) -> str:
         """A boot as rows and gaps name it: empty for this one."""
         return "" if boot == self.boot else boot
+
+    def ration(self, stretch: int, allows: Callable[[StreamClass, int], bool]) -> None:
+        """The bytes of this month run out: let elision wait longer, and hold back what they are not for.
+
+        Args:
+            stretch: what the intervals of `latest` streams are multiplied by.
+            allows: whether streams of a class and priority may send.
+        """
+        for lane in self.order:
+            lane.rationed = not allows(lane.spec.class_, lane.spec.priority)
+            if lane.elider is not None and lane.spec.class_ == "latest":
+                lane.elider.stretch(stretch)
+        self.worth_a_look = True
+
+    def overload(self, stream: str, n: int) -> None:
+        """`n` values of `stream` were turned away at the inbox: they count, take numbers, and are disclosed."""
+        lane = self.lanes.get(stream)
+        if lane is not None:
+            lane.overload(n)
 
     # ── giving up ────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -107,10 +131,24 @@ class Stock:
         while lane.queue.rows:
             self.drop(lane, lane.queue.rows[0], reason, now)
 
+    def drop_loose(self, now: Ns) -> None:
+        """Give up what cannot outlive the process."""
+        for lane in self.order:
+            if not lane.durable:
+                self.drop_all(lane, "spilled", now)
+
     def spill(self, lane: Lane, now: Ns) -> None:
         """Make room after `lane` took something in."""
         while (victim := self.bounds.victim(lane)) is not None:
             self.drop(*victim, "spilled", now)
+
+    def expire(self, lane: Lane, now: Ns) -> None:
+        """Time acts on a lane: rows that are too old go, and a pause ends."""
+        rows = lane.queue.rows
+        while rows and rows[0].payload is None and now >= rows[0].accepted + lane.spec.expiry:
+            self.drop(lane, rows[0], "expired", now)
+        if lane.blocked_until is not None and lane.blocked_until <= now:
+            lane.blocked_until = None
 
     def bury(self, lane: Lane, row: Row, reason: str, now: Ns) -> None:
         """A row that is in flight no more, and can never be delivered, becomes a dead letter."""

@@ -8,50 +8,21 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
-
-import msgspec
 
 from chappe.core import effects as ef
 from chappe.core import events as ev
-from chappe.core.row import OVERHEAD
-from chappe.core.stored import (
-    Backlog,
-    BootFound,
-    Burial,
-    DeadRow,
-    FaultCode,
-    LaneEntry,
-    LaneFound,
-    Standing,
-    StoredRow,
-    lane_of,
-)
+from chappe.core.stored import Backlog, FaultCode
 from chappe.core.units import SECOND, Ns
-from chappe.testing.annals import Annals, Bounds
+from chappe.edge.store.faults import Faults
+from chappe.testing.annals import Bounds
 from chappe.testing.clock import ManualClock
+from chappe.testing.tables import Tables
 
 SAMPLE_EVERY = 10 * SECOND
 BATCH_EVERY = 10 * SECOND
 BATCH_BYTES = 64 * 1024
-
-
-class Tables(msgspec.Struct):
-    """What is on the disk of a `Shelf`."""
-
-    rows: dict[int, StoredRow] = {}
-    dead: dict[int, Burial] = {}
-    lanes: dict[str, LaneEntry] = {}
-    boots: dict[str, BootFound] = {}
-    standings: dict[tuple[str, str, int], Standing] = {}
-    memory: dict[str, str] = {}
-    annals: Annals = msgspec.field(default_factory=Annals)
-
-    def after_kill(self) -> Tables:
-        """A copy of what a kill leaves."""
-        plain = {name: dict(getattr(self, name)) for name in Tables.__struct_fields__ if name != "annals"}
-        return Tables(**plain, annals=self.annals.after_kill())
 
 
 class Shelf:
@@ -97,20 +68,20 @@ class Shelf:
         self._boot = boot
         self._kernel = kernel
         self._found = Backlog()
-        self._todo: deque[tuple[Ns, ef.Effect]] = deque()
+        self._todo: deque[ef.Effect] = deque()
         self._begun: Ns | None = None
         self._memory: dict[str, str] = {}
         self._flush_at: Ns | None = None
         self._sample_at = Ns(0)
         self._low: bool | None = None
-        self._standing: set[str] = set()
+        self._faults = Faults(clock, post)
 
     # ── life ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def open(self, *, threaded: bool = False) -> None:
         """Look at what is there; `threaded` is for the likeness."""
         del threaded
-        self._found = _backlog(self.tables, self._kernel)
+        self._found = self.tables.backlog(self._kernel, self._boot)
 
     def backlog(self) -> Backlog:
         """What was there when the store was opened."""
@@ -122,8 +93,8 @@ class Shelf:
 
     def close(self) -> None:
         """Do what waits, at once."""
-        while self._todo:
-            self._do(self._todo.popleft()[1])
+        self.delay = Ns(0)
+        self._work(self._clock.now())
         self._remember()
         self._flush()
 
@@ -137,11 +108,7 @@ class Shelf:
     ) -> Shelf:
         """The store as the next boot finds it after a kill at this moment: what was not committed is gone.
 
-        Args:
-            clock: the next boot's clock; this one's by default.
-            post: takes the next boot's events.
-            boot: the next boot.
-            kernel: the next kernel boot; the same by default, as only the daemon was killed.
+        The next boot has a clock, and takes events, of its own; under the same kernel boot, if nothing is said, as only the daemon was killed.
         """
         self._todo.clear()
         return Shelf(
@@ -159,107 +126,54 @@ class Shelf:
 
     def handle(self, effects: Sequence[ef.Effect]) -> None:
         """Take in what is to be done."""
-        self._todo.extend((self._clock.now(), effect) for effect in effects if type(effect) in self._deeds)
+        self._todo.extend(effect for effect in effects if type(effect) in self._deeds)
 
     def step(self, now: Ns) -> Ns | None:
         """Do all that waits; returns when to come back."""
-        while self._todo:
-            due = self._due(now)
-            if due > now:
-                return min(due, self._sample_at) if self._sample_at > now else due
-            self._begun = None
-            self._do(self._todo.popleft()[1])
+        delayed = self._work(now)
         self._remember()
         if self._flush_at is not None and now >= self._flush_at:
             self._flush()
         self._sample(now)
-        return min(moment for moment in (self._sample_at, self._flush_at) if moment is not None)
+        return min(moment for moment in (delayed, self._sample_at, self._flush_at) if moment is not None)
 
-    def _due(self, now: Ns) -> Ns:
-        """When the first of what waits is done."""
-        effect = self._todo[0][1]
-        if not isinstance(effect, ef.Commit) or not self.delay:
-            return now
-        if self._begun is None:
-            self._begun = now
-        return Ns(self._begun + self.delay)
-
-    def _do(self, effect: ef.Effect) -> None:
-        self._deeds[type(effect)](self, effect)
+    def _work(self, now: Ns) -> Ns | None:
+        """Do what can be done by now; returns when the next commit will be done, if one takes its time."""
+        while self._todo:
+            effect = self._todo[0]
+            if isinstance(effect, ef.Commit) and self.delay:
+                self._begun = now if self._begun is None else self._begun
+                if now < self._begun + self.delay:
+                    return Ns(self._begun + self.delay)
+            self._begun = None
+            self._todo.popleft()
+            self._deeds[type(effect)](self, effect)
+        return None
 
     def _commit(self, effect: ef.Commit) -> None:
-        now, tables = self._clock.now(), self.tables
+        now = self._clock.now()
         growth = bool(effect.rows or effect.burials)
         if self.fail is not None and (growth or self.fail != "store_full"):
-            self._report(self.fail)
+            self._faults.report(self.fail, "as told")
             self._post(ev.CommitFailed(at=now, number=effect.number, code=self.fail, message="as told"))
             return
-        self._heal("store_failed")
+        self._faults.heal("store_failed")
         if self.fail is None:
-            self._heal("store_full")
+            self._faults.heal("store_full")
         self._remember()
-        gone = {*effect.gone, *(burial.row.id for burial in effect.burials)}
-        for id_ in gone:
-            tables.rows.pop(id_, None)
-        for id_ in effect.forgotten:
-            tables.dead.pop(id_, None)
-        tables.rows.update({row.id: row for row in effect.rows if row.id not in gone})
-        tables.dead.update({burial.row.id: burial for burial in effect.burials})
-        tables.lanes.update(effect.lanes)
-        tables.standings.update({(one.stream, one.boot, one.seq): one for one in effect.standings})
-        self._note_boots(effect)
+        self.tables.commit(effect, self._kernel)
         self._post(ev.Committed(at=now, number=effect.number, took=self.delay))
 
-    def _note_boots(self, effect: ef.Commit) -> None:
-        for name in (*(row.boot for row in effect.rows), *(burial.row.boot for burial in effect.burials)):
-            self.tables.boots.setdefault(name, _unknown(name))
-        if effect.boot:
-            before = self.tables.boots.get(effect.boot) or _unknown(effect.boot)
-            self.tables.boots[effect.boot] = BootFound(
-                boot=effect.boot,
-                kernel=self._kernel,
-                offset=effect.offset,
-                synced=effect.synced,
-                last=max(before.last, effect.at),
-                clean=effect.clean,
-            )
-
     def _fetch(self, effect: ef.Fetch) -> None:
-        rows: list[StoredRow] = []
-        size, after, page = 0, effect.upto, effect.purpose == "page"
-        for id_ in self._ids(effect.after, effect.upto):
-            row = self.tables.rows[id_]
-            rows.append(row if page else msgspec.structs.replace(row, data=b""))
-            size += len(row.data)
-            if len(rows) == effect.limit or (page and size >= effect.most_bytes):
-                after = id_
-                break
+        rows, after = self.tables.fetch(effect)
         now = self._clock.now()
         self._post(ev.Fetched(at=now, stream=effect.stream, purpose=effect.purpose, rows=tuple(rows), after=after))
 
-    def _ids(self, after: int, upto: int) -> list[int]:
-        return sorted(id_ for id_ in self.tables.rows if after < id_ <= upto)
-
     def _count(self, effect: ef.Count) -> None:
-        rows = [self.tables.rows[id_] for id_ in self._ids(effect.after, effect.upto)]
-        first, last = (rows[0].seq, rows[-1].seq) if rows else (0, 0)
-        size = sum(len(row.data) for row in rows)
-        now = self._clock.now()
-        self._post(ev.Counted(at=now, stream=effect.stream, rows=len(rows), bytes=size, first=first, last=last))
+        self._post(ev.Counted(at=self._clock.now(), stream=effect.stream, **self.tables.count(effect)))
 
     def _exhume(self, effect: ef.Exhume) -> None:
-        rows = []
-        for id_ in effect.ids:
-            burial = self.tables.dead.pop(id_, None)
-            if burial is not None:
-                row = self.tables.rows[id_] = msgspec.structs.replace(burial.row, attempts=0)
-                rows.append(row)
-                entry = self.tables.lanes.get(row.stream)
-                if entry is not None:
-                    self.tables.lanes[row.stream] = msgspec.structs.replace(
-                        entry, rows=entry.rows + 1, bytes=entry.bytes + len(row.data) + OVERHEAD
-                    )
-        self._post(ev.Exhumed(at=self._clock.now(), rows=tuple(rows)))
+        self._post(ev.Exhumed(at=self._clock.now(), rows=tuple(self.tables.exhume(effect.ids))))
 
     def _take_note(self, effect: ef.Remember) -> None:
         self._memory[effect.key] = json.dumps(effect.value)
@@ -297,19 +211,7 @@ class Shelf:
                 self._sample_at = Ns(now + SAMPLE_EVERY)
                 self.tables.annals.prune(self._clock.wall(), self._bounds)
             self._low = low
-            used = sum(len(row.data) + OVERHEAD for row in self.tables.rows.values())
-            self._post(ev.DiskSampled(at=now, free=self.free, used=used))
-
-    def _report(self, code: str) -> None:
-        if code not in self._standing:
-            self._standing.add(code)
-            self._post(ev.Faulted(at=self._clock.now(), part="store", code=code, message="as told"))
-
-    def _heal(self, *codes: str) -> None:
-        for code in codes:
-            if code in self._standing:
-                self._standing.remove(code)
-                self._post(ev.Healed(at=self._clock.now(), part="store", code=code))
+            self._post(ev.DiskSampled(at=now, free=self.free, used=self.tables.used))
 
     _deeds: ClassVar[Mapping[type[ef.Effect], Callable[[Shelf, Any], None]]] = {
         ef.Commit: _commit,
@@ -321,55 +223,3 @@ class Shelf:
         ef.Consult: _consult,
         ef.PlaceCursor: _place_cursor,
     }
-
-
-def _unknown(boot: str) -> BootFound:
-    return BootFound(boot=boot, kernel="", offset=0, synced=False, last=Ns(0), clean=False)
-
-
-def _backlog(tables: Tables, kernel: str) -> Backlog:
-    lanes = {}
-    for stream, entry in sorted(tables.lanes.items(), key=lambda item: item[1].no):
-        ids = sorted(id_ for id_ in tables.rows if lane_of(id_) == entry.no)
-        first = tables.rows[ids[0]] if ids else None
-        lanes[stream] = (
-            LaneFound(entry=entry)
-            if first is None
-            else LaneFound(entry=entry, first=ids[0], last=ids[-1], boot=first.boot, accepted=first.accepted)
-        )
-    dead = tuple(
-        DeadRow(
-            id_,
-            one.row.stream,
-            one.row.boot,
-            one.row.seq,
-            one.row.key,
-            one.row.attempts,
-            len(one.row.data),
-            one.since,
-            one.reason,
-        )
-        for id_, one in sorted(tables.dead.items())
-    )
-    return Backlog(
-        kernel=kernel,
-        lanes=lanes,
-        boots=tuple(_needed(tables, lanes, dead)),
-        dead=dead,
-        receipts=tuple(tables.standings.values()),
-    )
-
-
-def _needed(tables: Tables, lanes: Mapping[str, LaneFound], dead: Sequence[DeadRow]) -> Iterator[BootFound]:
-    """Boots of which something may remain, oldest first; the last one always."""
-    order = list(tables.boots)
-    named = {letter.boot for letter in dead}
-    for lane in lanes.values():
-        named.update(gap.boot or lane.entry.boot for gap in lane.entry.gaps)
-    firsts = [order.index(lane.boot) for lane in lanes.values() if lane.first]
-    oldest = min([*firsts, len(order) - 1])
-    for place, boot in enumerate(order):
-        if place >= oldest or boot in named:
-            yield tables.boots[boot]
-        else:
-            del tables.boots[boot]

@@ -17,6 +17,7 @@ class Keep:
     def __init__(self, context: Context) -> None:
         self.disk_free = 1.0
         self.store_bytes = 0
+        self._shown = False
         self._context = context
         salvaged = context.started.backlog.salvaged
         if salvaged is not None:
@@ -55,4 +56,7 @@ class Keep:
 
     def show(self) -> None:
         """The lamp for an outbox that is nearly full, or spilling."""
-        self._context.lamp.set(State.OUTBOX_FULL, self._context.outbox.stock.bounds.nearly, self._context.now)
+        nearly = self._context.outbox.stock.bounds.nearly
+        if nearly != self._shown:
+            self._shown = nearly
+            self._context.lamp.set(State.OUTBOX_FULL, nearly, self._context.now)

@@ -47,4 +47,4 @@ class Purse:
     def _apply(self) -> None:
         budget, outbox = self._context.budget, self._context.outbox
         self._context.last.only(None if budget.step < 2 else budget.allows_topic)
-        outbox.ration(budget.stretch, budget.allows)
+        outbox.stock.ration(budget.stretch, budget.allows)

@@ -178,7 +178,7 @@ class Wire:
 
         Brokers let the newer of two clients of one name in, and publish the will of the other; an earlier boot of this very device is known.
         """
-        if any(boot.encode() in event.body for boot in self._earlier):
+        if b'"boot"' not in event.body or any(boot.encode() in event.body for boot in self._earlier):
             return False
         thrown_off = self._cut_at is not None and self._context.now - self._cut_at < DUPLICATE_PAUSE
         return thrown_off or (not event.retained and b'"online"' in event.body)
@@ -207,7 +207,9 @@ class Wire:
         look = outbox.stock.worth_a_look
         if not (look or last.waiting or answers.waiting) or self.status != "online" or self.silent:
             return
-        room = self.window - last.flying - answers.flying - outbox.flying
+        room = self.window - last.flying - answers.flying - len(outbox.stock.tokens)
+        if room <= 0:
+            return
         if last.waiting and room > 0:
             room -= self._send(last.take(room))
         if answers.waiting and room > 0:

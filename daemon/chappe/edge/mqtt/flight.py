@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from chappe.core.effects import Publish
 from chappe.core.events import Ack
-from chappe.core.units import Ns
+from chappe.core.units import MILLISECOND, Ns
 from chappe.edge.mqtt.packets import publish_packet
 
 FULL = 256 * 1024
@@ -15,6 +15,9 @@ FULL = 256 * 1024
 
 FIRST, LAST = 0x1000, 0xFFFF
 """Our packet identifiers. paho numbers its few SUBSCRIBEs and UNSUBSCRIBEs from 1, and both kinds share one space (MQTT 5 section 2.2.1)."""
+
+GATHER = MILLISECOND
+"""How long PUBACKs may wait for more of them while the broker has enough to do: each hand-over to the core costs two changes of thread."""
 
 TOPIC_NAME_INVALID = 0x90
 PACKET_TOO_LARGE = 0x95
@@ -32,6 +35,7 @@ class Flight:
     Attributes:
         window: most unacknowledged messages with QoS 1.
         max_packet: greatest packet the broker takes, 0 where it named none.
+        gathered_by: when judgements that wait for more have to be collected; None where none waits.
     """
 
     def __init__(self, window: int = 0, *, max_packet: int = 0, properties: bool = True) -> None:
@@ -43,6 +47,7 @@ class Flight:
         self._acks: list[Ack] = []
         self._mid = LAST
         self._oldest_since: Ns = Ns(0)
+        self.gathered_by: Ns | None = None
 
     @property
     def oldest_since(self) -> Ns | None:
@@ -105,7 +110,20 @@ class Flight:
         if oldest not in flying:
             self._oldest_since = now
 
-    def collect(self) -> tuple[Ack, ...]:
-        """All judgements since the last call."""
+    def collect(self, now: Ns, *, whole: bool = False) -> tuple[Ack, ...]:
+        """The judgements since the last call, or none yet while few have come and the broker has half a window and more to work on.
+
+        Args:
+            now: when.
+            whole: whether to wait for no more of them.
+        """
+        if not self._acks:
+            return ()
+        if self.gathered_by is None:
+            self.gathered_by = Ns(now + GATHER)
+        few = len(self._acks) < self.window // 4 and len(self._flying) > self.window // 2
+        if few and not whole and now < self.gathered_by:
+            return ()
+        self.gathered_by = None
         acks, self._acks = tuple(self._acks), []
         return acks

@@ -97,16 +97,17 @@ class Session:
 
     @property
     def next_due(self) -> Ns | None:
-        """When `tick` has a deadline to look at."""
+        """When there is something to do, should nothing come in before."""
+        return _earliest(self._deadline, self._flight.gathered_by)
+
+    @property
+    def _deadline(self) -> Ns | None:
         if self._leaving_until is not None:
             return self._leaving_until
         if self._handshake.phase != "ready":
             return self._handshake.deadline
-        since, ping = self._flight.oldest_since, self._pulse.due
-        if since is None:
-            return ping
-        stall = Ns(since + self._settings.ack_stall)
-        return stall if ping is None else min(stall, ping)
+        since = self._flight.oldest_since
+        return _earliest(self._pulse.due, None if since is None else Ns(since + self._settings.ack_stall))
 
     def read(self, now: Ns) -> None:
         """The socket has something to say."""
@@ -154,7 +155,7 @@ class Session:
         """Look at the deadlines (handshake, PUBACKs, pings, goodbye) and whether the connection is still there."""
         if self.wire.unread:
             self._take_in(now)
-        due = self.next_due
+        due = self._deadline
         if due is not None and now >= due:
             self._fail(self._overdue(now))
         if self.wire.ended or (self.wire.closed and self._leaving_until is None):
@@ -172,7 +173,7 @@ class Session:
             codec.messages.clear()
         codec.acknowledge(self._receipts.due())
         self._write(now)
-        acks = self._flight.collect()
+        acks = self._flight.collect(now, whole=self.end is not None or self._leaving_until is not None)
         if acks:
             events.append(Acked(at=now, items=acks))
         return events
@@ -228,3 +229,8 @@ class Session:
         if rejects_certificate(wire.error):
             return Failure("auth_failed", f"the broker refuses our certificate: {words}")
         return verdicts.unanswered(wire.head, self.version, words)
+
+
+def _earliest(*moments: Ns | None) -> Ns | None:
+    """The first of the moments that there are."""
+    return min((moment for moment in moments if moment is not None), default=None)

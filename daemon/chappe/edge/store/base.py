@@ -30,6 +30,7 @@ class Base(Database):
     Attributes:
         boots: number of each boot; `boot_names` the other way.
         lanes: number of each stream; `streams` the other way.
+        kernel: kernel boot id.
     """
 
     def __init__(self, path: Path, blobs: Blobs, kernel: str = "") -> None:
@@ -39,7 +40,7 @@ class Base(Database):
         self.boot_names: dict[int, str] = {}
         self.lanes: dict[str, int] = {}
         self.streams: dict[int, str] = {}
-        self._kernel = kernel
+        self.kernel = kernel
 
     def learn(self) -> None:
         """Read the numbers of boots and lanes."""
@@ -140,7 +141,7 @@ class Base(Database):
         if commit.boot:
             link.execute(
                 'UPDATE boots SET kernel = ?, "offset" = ?, synced = ?, last = MAX(last, ?), clean = ? WHERE no = ?',
-                (self._kernel, commit.offset, commit.synced, commit.at, commit.clean, self.number(commit.boot)),
+                (self.kernel, commit.offset, commit.synced, commit.at, commit.clean, self.number(commit.boot)),
             )
 
     # ── lanes ────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -44,9 +44,9 @@ class Desk:
     def __init__(self, folder: Path, clock: Clock, kernel: str | None = None) -> None:
         self._folder = folder
         self._clock = clock
-        self._kernel = kernel_boot() if kernel is None else kernel
+        self._kernel = kernel
         # Blobs are only ever removed here, so no bound on what is inline matters.
-        self._base = Base(folder / FILE, Blobs(folder, 0), self._kernel)
+        self._base = Base(folder / FILE, Blobs(folder, 0))
         self._lock = -1
 
     def open(self) -> None:
@@ -59,6 +59,7 @@ class Desk:
         if not self._base.path.exists():
             raise StoreError(f"there is no store in {self._folder}", remedy="start the daemon once: chappe run")
         self._lock = lock(self._folder)
+        self._base.kernel = kernel_boot() if self._kernel is None else self._kernel
         try:
             with self._told():
                 self._base.blobs.open()
@@ -101,7 +102,7 @@ class Desk:
             StoreError: if the file cannot be read.
         """
         with self._told():
-            return Listing(self._base, self._clock, self._kernel).told(limit, stream, priorities or {})
+            return Listing(self._base, self._clock).told(limit, stream, priorities or {})
 
     # ── the history ──────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -12,12 +12,12 @@ from chappe.edge.store.base import Base, span
 from chappe.edge.store.reading import read_letter
 
 
-def backlog(base: Base, kernel: str, salvaged: int | None = None) -> Backlog:
+def backlog(base: Base, boot: str = "", salvaged: int | None = None) -> Backlog:
     """Everything of earlier boots.
 
     Args:
         base: the open file.
-        kernel: this boot's kernel boot id.
+        boot: this boot, which is not among the earlier ones.
         salvaged: how many rows were salvaged just now, None where nothing was corrupt.
 
     Raises:
@@ -27,9 +27,9 @@ def backlog(base: Base, kernel: str, salvaged: int | None = None) -> Backlog:
         lanes, corrupt = _lanes(base)
         dead = _dead(base)
         return Backlog(
-            kernel=kernel,
+            kernel=base.kernel,
             lanes=lanes,
-            boots=_boots(base, lanes.values(), dead),
+            boots=tuple(one for one in _boots(base, lanes.values(), dead) if one.boot != boot),
             dead=dead,
             receipts=_standings(base),
             corrupt=corrupt,

@@ -22,13 +22,11 @@ class Listing:
     Args:
         base: the open file.
         clock: for ages.
-        kernel: kernel boot id.
     """
 
-    def __init__(self, base: Base, clock: Clock, kernel: str) -> None:
+    def __init__(self, base: Base, clock: Clock) -> None:
         self._base = base
         self._clock = clock
-        self._kernel = kernel
         self._boots: dict[str, BootFound] = {}
 
     def told(self, limit: int, stream: str, priorities: Mapping[str, int]) -> dict[str, Any]:
@@ -37,7 +35,7 @@ class Listing:
         Raises:
             sqlite3.Error: if the file cannot be read.
         """
-        found = backlog(self._base, self._kernel)
+        found = backlog(self._base)
         self._boots = {boot.boot: boot for boot in found.boots}
         ranks = {name: priorities.get(name, effective(name).priority) for name in found.lanes}
         lanes = {name: lane for name, lane in found.lanes.items() if stream in ("", name)}
@@ -82,7 +80,7 @@ class Listing:
     def _age(self, boot: str, accepted: int) -> float:
         """Seconds since a moment of a boot; over a restart of the machine the wall clock connects the two."""
         old = self._boots.get(boot)
-        if old is None or old.kernel == self._kernel:
+        if old is None or old.kernel == self._base.kernel:
             age = self._clock.now() - accepted
         else:
             age = self._clock.wall() - accepted - old.offset

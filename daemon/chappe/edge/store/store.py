@@ -19,9 +19,11 @@ from chappe.core import events as ev
 from chappe.core.stored import Backlog
 from chappe.core.units import SECOND, Ns
 from chappe.edge.host import Clock
+from chappe.edge.store.base import Base
+from chappe.edge.store.blobs import Blobs
 from chappe.edge.store.disk import Disk
 from chappe.edge.store.faults import Faults
-from chappe.edge.store.folder import kernel_boot, lock
+from chappe.edge.store.folder import FILE, kernel_boot, lock
 from chappe.edge.store.history import History
 from chappe.edge.store.vault import Vault
 from chappe.edge.worker import Post, Worker
@@ -64,13 +66,13 @@ class Store:
         kernel: str | None = None,
     ) -> None:
         self._folder = folder
+        self._kernel = kernel
         self._clock = clock
         self._post = post
-        self._kernel = kernel_boot() if kernel is None else kernel
-        self._boot = boot
         self._disk = Disk(folder, disk_free)
         self._faults = Faults(clock, post)
-        self._vault = Vault(folder, inline, self._kernel, self._disk, self._faults, clock, post)
+        self._base = Base(folder / FILE, Blobs(folder, inline))
+        self._vault = Vault(self._base, boot, self._disk, self._faults, clock, post)
         self._history = History(folder, history_bytes, retention or {}, self._disk, self._faults, clock, post)
         self._worker = Worker("store", self.step, clock=clock, post=post, reset=self._abandon)
         self._lock = -1
@@ -100,6 +102,7 @@ class Store:
             self._folder.mkdir(mode=0o750, parents=True, exist_ok=True)
             self._lock = lock(self._folder)
             self._disk.restore()
+            self._base.kernel = kernel_boot() if self._kernel is None else self._kernel
             self._found = self._vault.open()
             self._history.open()
         except (OSError, sqlite3.Error) as error:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TypeVar
 
 from chappe.core import effects as ef
@@ -18,11 +17,9 @@ from chappe.core.units import MINUTE, Ns
 from chappe.edge.host import Clock
 from chappe.edge.store import reading
 from chappe.edge.store.base import Base
-from chappe.edge.store.blobs import Blobs
 from chappe.edge.store.carry import carry_outbox
 from chappe.edge.store.disk import Disk
 from chappe.edge.store.faults import Faults
-from chappe.edge.store.folder import FILE
 from chappe.edge.store.found import backlog
 from chappe.edge.store.losses import lose
 from chappe.edge.store.salvage import Rescue, prepare, rescue, unreadable
@@ -37,9 +34,8 @@ class Vault:
     """The outbox's file, its blobs, and the disk below them.
 
     Args:
-        folder: the state folder.
-        inline: data above this many bytes gets a file of its own.
-        kernel: kernel boot id of this boot.
+        base: the file.
+        boot: this start of the daemon.
         disk: room.
         faults: told of trouble.
         clock: stamps answers.
@@ -47,22 +43,15 @@ class Vault:
     """
 
     def __init__(
-        self,
-        folder: Path,
-        inline: int,
-        kernel: str,
-        disk: Disk,
-        faults: Faults,
-        clock: Clock,
-        post: Callable[[ev.Event], None],
+        self, base: Base, boot: str, disk: Disk, faults: Faults, clock: Clock, post: Callable[[ev.Event], None]
     ) -> None:
-        self._kernel = kernel
+        self._base = base
+        self._blobs = base.blobs
+        self._boot = boot
         self._disk = disk
         self._faults = faults
         self._clock = clock
         self._post = post
-        self._blobs = Blobs(folder, inline)
-        self._base = Base(folder / FILE, self._blobs, kernel)
         self._swept = False
         self._salvage_at = Ns(0)
 
@@ -87,11 +76,11 @@ class Vault:
     def _found(self, salvaged: int | None) -> Backlog:
         if not self._base.is_open:
             self._base.open()
-        found = backlog(self._base, self._kernel, salvaged)
+        found = backlog(self._base, self._boot, salvaged)
         bad = reading.unreadable_letters(self._base, found)
         if bad:
             self._lose("dead", bad)
-            found = backlog(self._base, self._kernel, salvaged)
+            found = backlog(self._base, self._boot, salvaged)
         return found
 
     def close(self) -> None:
@@ -218,9 +207,8 @@ class Vault:
 
     def _rescue(self, error: BaseException) -> Rescue:
         found = rescue(self._base.path, self._clock.wall(), lambda path: Base(path, self._blobs), carry_outbox)
-        self._faults.report(
-            "store_corrupt", f"{error}: set aside as {found.path}, {found.rows} rows salvaged, {found.missing} not"
-        )
+        told = f"{error}: set aside as {found.path}, {found.rows} rows salvaged, {found.missing} not"
+        self._faults.report("store_corrupt", told)
         return found
 
     def _reset(self, error: BaseException) -> None:

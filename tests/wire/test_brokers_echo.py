@@ -1,0 +1,68 @@
+"""`mqtt.verify = "echo"`: what a broker of 3.1.1 throws away after acknowledging it is held, not lost.
+
+A message that does not come back is given ten seconds, so this is left to ``make test-brokers``; the policy by itself is tested on a
+manual clock in tests/core.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+
+from .conftest import EVERY_BROKER
+from .farm import FORBIDDEN, Mosquitto
+from .ground import Ground
+from .people import Peer
+from .test_brokers_daemon import FORBIDDEN_STREAM, MakeDaemon, body, queue, start
+
+__all__ = ["start"]
+
+ECHO = 'verify = "echo"\n'
+
+pytestmark = pytest.mark.skipif(not EVERY_BROKER, reason="takes ten seconds on each broker (make test-brokers)")
+
+
+def held(ground: Ground, watcher: Peer) -> dict[str, Any]:
+    """What waits of the forbidden stream, once its fault has been published; the other stream flows."""
+    faults, tick = ground.topic("stream/fault"), ground.topic("stream/tick")
+    watcher.wait_for(lambda m: m.topic == faults and body(m)["data"]["code"] == "stream_held")
+    came = sum(message.topic == tick for message in watcher.messages)
+    watcher.payloads(tick, came + 20)
+    numbers = [body(message)["seq"] for message in watcher.messages if message.topic == tick]
+    assert list(dict.fromkeys(numbers)) == list(range(1, max(numbers) + 1))
+    return queue(ground, FORBIDDEN)
+
+
+@pytest.mark.feature("MQT-01", breaks="chappe.core.echo:Echo.overdue")
+def test_a_forbidden_stream_is_held_although_it_was_acknowledged(ground: Ground, start: MakeDaemon) -> None:
+    """One stream is forbidden and acknowledged all the same: it is held with `not_authorized`, the other flows without a gap."""
+    if ground.can.forbidden_on_3 != "counts as delivered":
+        pytest.skip(
+            f"{ground.broker.title} ends the connection: nothing is acknowledged that an echo would have to prove"
+        )
+    watcher = ground.peer(ground.topic("stream/tick"), ground.topic("stream/fault"))
+    start("3.1.1", FORBIDDEN_STREAM, ECHO)
+    found = held(ground, watcher)
+    assert [(row["seq"], row["reason"]) for row in found["rows"]] == [(1, "not_authorized")]
+    assert found["dead"] == []
+
+
+def test_what_was_held_is_delivered_once_it_is_allowed(stack: ExitStack, ground: Ground, start: MakeDaemon) -> None:
+    """The access list is put right and the broker started again: the message that was held arrives, with its number."""
+    if not isinstance(ground.broker, Mosquitto):
+        pytest.skip("about an access list that is put right; one broker is enough")
+    topic = ground.topic(f"stream/{FORBIDDEN}")
+    watcher = ground.peer(topic, ground.topic("stream/tick"), ground.topic("stream/fault"))
+    start("3.1.1", FORBIDDEN_STREAM, ECHO)
+    held(ground, watcher)
+    rights = ground.broker.folder / "acl"
+    stack.callback(rights.write_text, rights.read_text(encoding="ascii"), encoding="ascii")
+    rights.write_text("topic readwrite #\n", encoding="ascii")
+    ground.broker.restart(keep=True)
+    (message,) = watcher.wait_for(lambda message: message.topic == topic)
+    assert body(message)["seq"] == 1
+    came = sum(each.topic == ground.topic("stream/tick") for each in watcher.messages)
+    watcher.payloads(ground.topic("stream/tick"), came + 20)
+    assert queue(ground, FORBIDDEN)["rows"] == []
