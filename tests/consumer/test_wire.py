@@ -163,6 +163,23 @@ def test_a_broker_that_comes_late_is_found(device: Device, consumer: Make, app: 
     assert running.error is None
 
 
+def test_the_brokers_window_is_respected(
+    make_broker: Callable[..., LocalBroker],
+    device: Device,
+    consumer: Make,
+    app: Application,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A broker that takes 3 unacknowledged publishes at a time would end the connection over a fourth (MQTT 5 section 4.9)."""
+    broker = make_broker(extra=["max_inflight_messages 3"])
+    tower = device(broker)
+    with consumer(broker):
+        tower.send(tower.make(range(1, 201)))
+        tower.wait_for("receipts", 200)
+    assert sorted(body["seq"] for body in tower.receipts) == list(range(1, 201))
+    assert "disconnected" not in caplog.text
+
+
 # ── the application ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 

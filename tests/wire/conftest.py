@@ -19,6 +19,7 @@ from chappe.edge.host import SystemClock
 from chappe.edge.mqtt import MqttLink
 
 from .broker_process import FarmBroker
+from .daemons import StartDaemon, starter
 from .farm import KINDS
 from .ground import Ground
 from .people import Device, Heard
@@ -82,6 +83,12 @@ def farmed(request: pytest.FixtureRequest) -> Iterator[FarmBroker]:
 def ground(farmed: FarmBroker, stack: ExitStack, make_device: MakeDevice) -> Ground:
     """A place of this test's own on each of them."""
     return Ground(farmed, stack, make_device)
+
+
+@pytest.fixture
+def start_daemon(ground: Ground, tmp_path: Path) -> StartDaemon:
+    """Starts `chappe run` on that ground."""
+    return starter(ground, tmp_path)
 
 
 @pytest.fixture

@@ -2,63 +2,19 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import signal
-import sys
-from collections.abc import Callable
-from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
 import pytest
 
+from .daemons import FORBIDDEN_STREAM, StartDaemon, body, queue
 from .farm import FORBIDDEN
 from .ground import Ground
 from .people import Peer
 
 LAST_VALUES = ("state", "info", "signal")
 REQUESTS = 5
-
-MakeDaemon = Callable[..., Any]
-
-
-def _process() -> Any:
-    """The helper of the system tests that runs the command as a process."""
-    path = Path(__file__).parents[1] / "system" / "process.py"
-    spec = importlib.util.spec_from_file_location("chappe_test_system_process", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture
-def start(ground: Ground, stack: ExitStack, tmp_path: Path) -> MakeDaemon:
-    """Starts the daemon of this ground, always on the same state folder; ended with the test."""
-
-    def make(version: str = "auto", more: str = "", mqtt: str = "") -> Any:
-        file = tmp_path / "chappe.toml"
-        file.write_text(
-            f'[device]\nid = "{ground.device}"\nstate_dir = "{tmp_path / "state"}"\n'
-            f'[mqtt]\nport = {ground.broker.port}\nversion = "{version}"\n{mqtt}'
-            '[sensors.tick]\ndriver = "simulated"\nwave = "counter"\nevery = "20ms"\n'
-            f"{more}",
-            encoding="utf-8",
-        )
-        daemon = _process().Daemon(file)
-        stack.callback(daemon.kill)
-        daemon.ready()
-        return daemon
-
-    return make
-
-
-def body(message: Any) -> dict[str, Any]:
-    parsed: dict[str, Any] = json.loads(message.payload)
-    return parsed
 
 
 def status(ground: Ground, peer: Peer, wanted: str, count: int = 1) -> dict[str, Any]:
@@ -88,10 +44,10 @@ def answers_to(ground: Ground) -> str:
 
 @pytest.mark.feature("MQT-05", breaks="chappe.core.parts.wire:Wire.state_payload")
 @pytest.mark.feature("MQT-06", breaks="chappe.core.parts.wire:Wire.up")
-def test_presence_and_last_values_outlive_a_broker_that_forgets(ground: Ground, start: MakeDaemon) -> None:
+def test_presence_and_last_values_outlive_a_broker_that_forgets(ground: Ground, start_daemon: StartDaemon) -> None:
     """State, info and signal are there for who comes later, and there again after the broker has lost its data; `kill -9` is `offline`."""
     watcher = ground.peer(ground.topic("state"), answers_to(ground))
-    daemon = start()
+    daemon = start_daemon()
     boot = status(ground, watcher, "online")["boot"]
     known = last_values(ground)
     assert (known["state"]["boot"], known["state"]["status"]) == (boot, "online")
@@ -111,7 +67,7 @@ def test_presence_and_last_values_outlive_a_broker_that_forgets(ground: Ground, 
     assert last_values(ground)["state"]["status"] == "offline"
 
 
-def test_requests_are_answered_also_those_sent_meanwhile(ground: Ground, start: MakeDaemon) -> None:
+def test_requests_are_answered_also_those_sent_meanwhile(ground: Ground, start_daemon: StartDaemon) -> None:
     """A request is answered where its sender wants it; after a clean stop, those sent meanwhile are when the daemon returns.
 
     Where the broker keeps no session they are not, and the first after the return is answered all the same. The readings on the way
@@ -119,7 +75,7 @@ def test_requests_are_answered_also_those_sent_meanwhile(ground: Ground, start: 
     """
     tick, answers = ground.topic("stream/tick"), answers_to(ground)
     watcher = ground.peer(ground.topic("state"), tick, answers)
-    daemon = start(ground.protocol)
+    daemon = start_daemon(ground.protocol)
     status(ground, watcher, "online")
     ask(ground, watcher, "now")
     (answer,) = watcher.wait_for(lambda message: message.topic == answers)
@@ -132,7 +88,7 @@ def test_requests_are_answered_also_those_sent_meanwhile(ground: Ground, start: 
 
     for number in range(REQUESTS):
         ask(ground, watcher, f"while away {number}")
-    daemon = start(ground.protocol)
+    daemon = start_daemon(ground.protocol)
     status(ground, watcher, "online", count=2)
     ask(ground, watcher, "after")
     watcher.wait_for(lambda message: message.topic == answers and body(message)["id"] == "after")
@@ -149,19 +105,7 @@ def test_requests_are_answered_also_those_sent_meanwhile(ground: Ground, start: 
     assert [list(dict.fromkeys(numbers)) for numbers in boots.values()] == [list(range(1, end + 1)) for end in last]
 
 
-FORBIDDEN_STREAM = f'[sensors.{FORBIDDEN}]\ndriver = "simulated"\nwave = "counter"\nevery = "1h"\n'
-
-
-def queue(ground: Ground, stream: str) -> dict[str, Any]:
-    """What waits of a stream, and its dead letters."""
-    asker = ground.peer(ground.topic("res/queue"))
-    asker.publish(ground.topic("req/queue"), json.dumps({"id": "q", "stream": stream}).encode())
-    (answer,) = asker.wait_for(lambda message: message.topic == ground.topic("res/queue"))
-    data: dict[str, Any] = body(answer)["data"]
-    return data
-
-
-def test_one_forbidden_stream_does_not_stop_the_others(ground: Ground, start: MakeDaemon) -> None:
+def test_one_forbidden_stream_does_not_stop_the_others(ground: Ground, start_daemon: StartDaemon) -> None:
     """The broker forbids one message; the readings of another stream come on without a gap.
 
     What becomes of the message is what docs/brokers.md says: it is held where the broker tells, counts as delivered where it does not,
@@ -169,7 +113,7 @@ def test_one_forbidden_stream_does_not_stop_the_others(ground: Ground, start: Ma
     """
     tick, faults = ground.topic("stream/tick"), ground.topic("stream/fault")
     watcher = ground.peer(tick, faults)
-    start(ground.protocol, FORBIDDEN_STREAM)
+    start_daemon(ground.protocol, FORBIDDEN_STREAM)
     if ground.can.told_apart:
         code, waits, dead = "stream_held", ["not_authorized"], []
     elif ground.can.forbidden_on_3 == "ends the connection":

@@ -12,12 +12,10 @@ from typing import Any
 import pytest
 
 from .conftest import EVERY_BROKER
+from .daemons import FORBIDDEN_STREAM, StartDaemon, body, queue
 from .farm import FORBIDDEN, Mosquitto
 from .ground import Ground
 from .people import Peer
-from .test_brokers_daemon import FORBIDDEN_STREAM, MakeDaemon, body, queue, start
-
-__all__ = ["start"]
 
 ECHO = 'verify = "echo"\n'
 
@@ -35,27 +33,28 @@ def held(ground: Ground, watcher: Peer) -> dict[str, Any]:
     return queue(ground, FORBIDDEN)
 
 
-@pytest.mark.feature("MQT-01", breaks="chappe.core.echo:Echo.overdue")
-def test_a_forbidden_stream_is_held_although_it_was_acknowledged(ground: Ground, start: MakeDaemon) -> None:
+def test_a_forbidden_stream_is_held_although_it_was_acknowledged(ground: Ground, start_daemon: StartDaemon) -> None:
     """One stream is forbidden and acknowledged all the same: it is held with `not_authorized`, the other flows without a gap."""
     if ground.can.forbidden_on_3 != "counts as delivered":
         pytest.skip(
             f"{ground.broker.title} ends the connection: nothing is acknowledged that an echo would have to prove"
         )
     watcher = ground.peer(ground.topic("stream/tick"), ground.topic("stream/fault"))
-    start("3.1.1", FORBIDDEN_STREAM, ECHO)
+    start_daemon("3.1.1", FORBIDDEN_STREAM, ECHO)
     found = held(ground, watcher)
     assert [(row["seq"], row["reason"]) for row in found["rows"]] == [(1, "not_authorized")]
     assert found["dead"] == []
 
 
-def test_what_was_held_is_delivered_once_it_is_allowed(stack: ExitStack, ground: Ground, start: MakeDaemon) -> None:
+def test_what_was_held_is_delivered_once_it_is_allowed(
+    stack: ExitStack, ground: Ground, start_daemon: StartDaemon
+) -> None:
     """The access list is put right and the broker started again: the message that was held arrives, with its number."""
     if not isinstance(ground.broker, Mosquitto):
         pytest.skip("about an access list that is put right; one broker is enough")
     topic = ground.topic(f"stream/{FORBIDDEN}")
     watcher = ground.peer(topic, ground.topic("stream/tick"), ground.topic("stream/fault"))
-    start("3.1.1", FORBIDDEN_STREAM, ECHO)
+    start_daemon("3.1.1", FORBIDDEN_STREAM, ECHO)
     held(ground, watcher)
     rights = ground.broker.folder / "acl"
     stack.callback(rights.write_text, rights.read_text(encoding="ascii"), encoding="ascii")

@@ -1,6 +1,7 @@
 """Events: everything that enters the engine. A fact, in the past tense, with the monotonic time `at` it happened.
+
 Events are frozen and self-contained (no handles, no pixels), so a recorded run is the list of its events as JSON lines and
-replays to the same effects. They are created by edges in any thread and travel to the main thread in batches.
+replays to the same effects. Edges make them in any thread; they travel to the main thread in batches.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ class Started(Event, frozen=True, gc=True):
 
 
 class Tick(Event, frozen=True):
-    """Time has come to a deadline; carries nothing but its time."""
+    """Time has come to a deadline."""
 
 
 class Ready(Event, frozen=True):
@@ -158,7 +159,6 @@ class FramesCaptured(Event, frozen=True):
     Attributes:
         frames: frames captured.
         skipped: frames replaced by a newer one before anybody looked.
-        last_at: when the newest frame was captured.
     """
 
     frames: int
@@ -335,7 +335,6 @@ class Asked(Event, frozen=True):
         body: the payload as it came; at most 256 KiB + 1 byte of it.
         size: bytes of the whole payload.
         retained: whether the broker kept it (refused: a command must not outlive its sender).
-        via: ``mqtt`` or ``socket``.
         reply_to: MQTT 5 response topic, or the socket's connection number as text.
         correlation: MQTT 5 correlation data, base64.
         receipt: what `Acknowledge` names once the broker may forget the request; 0 where nothing waits for that.

@@ -116,13 +116,8 @@ class Keeper:
         self.wants(now)
 
     def pause(self, until: Ns) -> None:
-        """The store itself is about to change what commits tell: none before its answer, or `until`."""
-        self._retry_at = max(self._retry_at, until)
-
-    def resume(self, now: Ns) -> None:
-        """It has answered."""
-        self._retry_at = now
-        self.wants(now)
+        """No commit before `until`, as the store itself is about to change what they tell."""
+        self._retry_at = until
 
     def all_at_once(self, now: Ns) -> None:
         """The link is lost: what is not acknowledged goes to disk now."""

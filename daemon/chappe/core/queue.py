@@ -124,8 +124,7 @@ class Queue:
 
     def deleted(self, rows: int, size: int) -> None:
         """Rows are in the table no more."""
-        self.stored -= rows
-        self.stored_bytes -= size
+        self.stored, self.stored_bytes = self.stored - rows, self.stored_bytes - size
 
     def revive(self, row: Row) -> None:
         """A dead letter is a row of the table again."""
@@ -158,12 +157,11 @@ class Queue:
         """A page has come. Returns how many rows that should lie on the shelf are not there."""
         self.fetching = False
         for row in rows:
-            if row.id in self._taken_down:
-                self._taken_down.discard(row.id)
-            else:
+            if row.id not in self._taken_down:
                 self.rows.append(row)
                 self.shelf -= 1
                 self.shelf_bytes -= row.size
+        self._taken_down = {row_id for row_id in self._taken_down if row_id > after}
         self.after = after
         missing, size = bad, bad * OVERHEAD
         if self.after >= self.upto:
@@ -187,7 +185,7 @@ class Queue:
         self._totals.bytes -= size
 
     def holds(self, row_id: int) -> bool:
-        """Whether a row of the table is one of the shelf."""
+        """Whether a row is one of the shelf."""
         return self.after < row_id <= self.upto and row_id not in self._taken_down
 
     def take_down(self, row_id: int, size: int) -> None:

@@ -78,7 +78,8 @@ class Shelves:
             lane.queue.revive(row)
             self._stock.dead.pop(row.id, None)
         self._stock.exhuming = ()
-        self._stock.keeper.resume(now)
+        self._stock.keeper.pause(now)
+        self._stock.keeper.wants(now)
         self._stock.worth_a_look = True
 
     def expect(self) -> None:
