@@ -21,7 +21,7 @@ help:
 	@echo 'make models          pull the hand models, 42 MB, and check them'
 	@echo 'make features        how many capabilities have passing tests, per area'
 	@echo 'make features-prove  break ten of them and see their tests fail   (ALL=1: all, ID=VIS-05: that one)'
-	@echo 'make test-brokers    install the other brokers (NATS, RabbitMQ), then the wire tests'
+	@echo 'make test-brokers    install NATS and RabbitMQ, then try every broker (docs/brokers.md)'
 	@echo 'make nightly         everything above that tests, in full size'
 	@echo 'make lock            for maintainers: write the locks anew and check them   (UPGRADE=1: newest versions)'
 	@echo 'make clean           remove what was built; .venv and the models stay'
@@ -67,9 +67,10 @@ features-prove: models
 lock: setup
 	@tools/lock.sh $(if $(UPGRADE),--upgrade)
 
+test-brokers: export CHAPPE_BROKERS = all
 test-brokers: models
 	@tools/setup.sh brokers
-	@$(PYTEST) tests/wire $(ARGS)
+	@$(PYTEST) tests/wire/test_brokers*.py $(ARGS)
 
 nightly: export NIGHTLY = 1
 nightly:

@@ -243,20 +243,27 @@ has_program() {
     PATH="$PATH:/usr/local/sbin:/usr/sbin:/usr/lib/rabbitmq/bin" command -v "$1" >/dev/null
 }
 
-# bring_broker PROGRAM PACKAGE: installs it; what Debian then starts as a system service is stopped and kept from the
-# next boot, because tests start their own on free ports and nobody asked for an open one.
+# bring_broker PROGRAM PACKAGE UNIT…: installs it. Debian starts its units as system services at once; they are masked
+# while apt works and off afterwards, because tests start their own on free ports and nobody asked for an open one.
 bring_broker() {
-    if has_program "$1"; then return 0; fi
-    apt_install "$2" || {
-        warn "going on without $2: the tests that need it will skip"
-        return 0
-    }
-    if [ -d /run/systemd/system ]; then
-        $(root_prefix) systemctl disable --now "$2.service" >/dev/null 2>&1 || true
-        say "the system service $2 is off (sudo systemctl enable --now $2 turns it on)"
+    local program=$1 package=$2 prefix unit units=() installed=0
+    if has_program "$program"; then return 0; fi
+    prefix=$(root_prefix) || prefix=
+    for unit in "${@:3}"; do
+        # One that is there already belongs to somebody.
+        if [ -d /run/systemd/system ] && ! systemctl cat "$unit" >/dev/null 2>&1; then units+=("$unit"); fi
+    done
+    [ "${#units[@]}" -eq 0 ] || $prefix systemctl mask --runtime --quiet "${units[@]}" || true
+    apt_install "$package" || installed=$?
+    if [ "${#units[@]}" -gt 0 ]; then
+        $prefix systemctl unmask --runtime --quiet "${units[@]}" || true
+        $prefix systemctl disable --quiet "${units[@]}" || true
     fi
-    # RabbitMQ's package leaves Erlang's port mapper running; it ends only if nobody has registered with it.
-    if [ "$2" = rabbitmq-server ]; then $(root_prefix) epmd -kill >/dev/null 2>&1 || true; fi
+    if [ "$installed" -ne 0 ]; then
+        warn "going on without $package: the tests that need it will skip"
+    elif [ "${#units[@]}" -gt 0 ]; then
+        say "the system service $package is off (sudo systemctl enable --now $package turns it on)"
+    fi
 }
 
 # ---- the jobs -------------------------------------------------------------------------------------------------------
@@ -275,11 +282,12 @@ venv)
     make_venv
     ;;
 numpy1) make_numpy1_venv ;;
-mosquitto) bring_broker mosquitto mosquitto ;;
+mosquitto) bring_broker mosquitto mosquitto mosquitto.service ;;
 brokers)
-    bring_broker mosquitto mosquitto
-    bring_broker nats-server nats-server
-    bring_broker rabbitmq-server rabbitmq-server
+    bring_broker mosquitto mosquitto mosquitto.service
+    bring_broker nats-server nats-server nats-server.service
+    # Erlang's port mapper, which comes with RabbitMQ, would listen on every address.
+    bring_broker rabbitmq-server rabbitmq-server rabbitmq-server.service epmd.service epmd.socket
     ;;
 *) die "usage: tools/setup.sh [venv | numpy1 | mosquitto | brokers]" ;;
 esac

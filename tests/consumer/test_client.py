@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import msgspec
 import pytest
 
-from chappe.consumer import Consumer, Message
+from chappe.consumer import Access, Consumer, Message
 from chappe.consumer.client import GOODBYE
+from chappe.consumer.link import Link
 from chappe.consumer.terms import Incoming, Outgoing
 from chappe.errors import LinkError, StoreError
 from chappe.testing import ManualClock
@@ -275,3 +278,24 @@ def test_without_a_broker_the_application_still_gets_what_is_in_the_file(scene: 
         consumer._stop.set()
         consumer.step()
     assert scene.seen == [1, 2]
+
+
+def test_no_more_is_published_than_the_broker_has_granted() -> None:
+    """A publish too many ends the connection (MQTT 5 section 4.9); each word of the broker makes room for one."""
+    mids = itertools.count(1)
+    paho = SimpleNamespace(
+        publish=lambda *_, **__: SimpleNamespace(mid=next(mids)), subscribe=lambda _: None, ack=lambda *_: None
+    )
+    link = Link("unused", 1883, "c", ["f"], Access())
+    link._client = cast("Any", paho)
+    granted = SimpleNamespace(ReceiveMaximum=3)
+    link._on_connect(
+        link._client, None, SimpleNamespace(session_present=True), SimpleNamespace(is_failure=False), granted
+    )
+    for receipt in (11, 12, 13):
+        assert link.room == 14 - receipt
+        link.publish(Outgoing("t", b"{}", receipt=receipt))
+    assert link.room == 0
+    link._on_publish(link._client, None, 2, SimpleNamespace(value=0), None)
+    assert link.room == 1
+    assert link._acked == [12]

@@ -158,7 +158,7 @@ def arrived(it: Rig, after: Rig, stream: str) -> set[int]:
     return acked | {m.payload["seq"] for m in after.stream(stream) if m.payload["boot"] == it.boot}
 
 
-@pytest.mark.feature("OUT-02", breaks="chappe.core.keeper:Keeper._group")
+@pytest.mark.feature("OUT-02", breaks="chappe.core.keeper:Keeper.committed")
 def test_of_first_nothing_that_ever_left_is_lost_by_a_kill() -> None:
     """A row leaves only after it was written, so whatever anybody saw arrives again or was acknowledged."""
     it, after = torn(commit_s=0.005)
@@ -169,7 +169,7 @@ def test_of_first_nothing_that_ever_left_is_lost_by_a_kill() -> None:
     assert after.losses("sure") == []
 
 
-@pytest.mark.feature("OUT-02", breaks="chappe.core.keeper:Keeper._cut")
+@pytest.mark.feature("OUT-02", breaks="chappe.core.keeper:Keeper.commit")
 @pytest.mark.parametrize("commit_s", [0.0, 0.04])
 def test_of_behind_a_kill_costs_at_most_250_ms_and_the_slowest_commit(commit_s: float) -> None:
     """What was acknowledged or written is there; of a thousand a second at most 250 + what one commit takes are not."""
@@ -582,7 +582,7 @@ def test_a_stop_while_a_commit_is_under_way_loses_nothing_of_it() -> None:
 # ── a consumer's word ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.feature("HIS-06", breaks="chappe.core.lane:Lane.resend")
+@pytest.mark.feature("HIS-06", breaks="chappe.core.returns:Returns.confirm")
 def test_a_confirmed_stream_keeps_its_rows_until_a_consumer_has_them(folder: Path | None) -> None:
     """A PUBACK alone keeps the row, a receipt removes it; none for 60 s: sent again, same number and bytes."""
     it = open_rig(folder, CONFIRMED)

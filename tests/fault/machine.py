@@ -104,13 +104,10 @@ class Disk:
 
 
 class Island:
-    """A network namespace with one cable to here: 10.254.x.1 is this end, 10.254.x.2 that one.
+    """A network namespace with one cable to here: `here` is this end's address. One a process: its names hold the process's number."""
 
-    Args:
-        number: tells islands of one machine apart, 0 to 255.
-    """
-
-    def __init__(self, number: int) -> None:
+    def __init__(self) -> None:
+        number = os.getpid() % 250
         self.name = f"chappe{number}"
         self.here = f"10.254.{number}.1"
         self._there = f"10.254.{number}.2"

@@ -99,7 +99,7 @@ def half_open(folder: Path) -> Told:
 def swallowed(folder: Path) -> Told:
     """Both ends of the cable throw every packet away."""
     with (
-        Island(1) as island,
+        Island() as island,
         scene(folder, rates=RATES, mqtt=HASTY, prefix=island.prefix, host=island.here) as story,
     ):
         tower = story.start()

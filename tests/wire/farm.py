@@ -26,10 +26,18 @@ AMQTT_PROGRAM = Path(__file__).with_name("amqtt_server.py")
 
 
 class Mosquitto(FarmBroker):
-    """Eclipse mosquitto with its store, all other limits as it ships."""
+    """Eclipse mosquitto with its store, all other limits as it ships.
+
+    Args:
+        more: further lines of its configuration.
+    """
 
     name = "mosquitto"
     title = "mosquitto"
+
+    def __init__(self, *more: str) -> None:
+        super().__init__()
+        self._more = more
 
     @classmethod
     def program(cls) -> str | None:
@@ -49,6 +57,7 @@ class Mosquitto(FarmBroker):
             "persistence true",
             f"persistence_location {self.data}/",
             "log_dest stderr",
+            *self._more,
         ]
         if os.geteuid() == 0 and not self._drops:
             # It would become user mosquitto, who may not read this folder.

@@ -20,7 +20,7 @@ from chappe.edge.host import SystemClock
 from .broker_process import FarmBroker
 from .capabilities import NOT_ALWAYS, ROWS, TABLE, render
 from .conftest import MakeDevice
-from .farm import FORBIDDEN, KINDS, Amqtt, RabbitMq
+from .farm import FORBIDDEN, KINDS, Amqtt, Mosquitto, RabbitMq
 from .ground import Ground, came_up
 from .people import WITHIN_S, Device
 from .raw import publish_and_hang_up
@@ -267,13 +267,21 @@ def mend(ground: Ground, device: Device) -> None:
 
 def test_amqtt_marks_what_waited_as_retained(stack: ExitStack, make_device: MakeDevice) -> None:
     """Who logs in has a session in amqtt too, but what waited in it looks as if it had been retained; requests like that are refused."""
-    if not Amqtt.program():
-        pytest.skip("amqtt is not installed")
+    if not Amqtt.program() or Amqtt.version() != TABLE["amqtt"].version:
+        pytest.skip(f"about amqtt {TABLE['amqtt'].version}")
     ground = Ground(stack.enter_context(Amqtt(logins=True)), stack, make_device)
     leave_requests(ground)
     device = ground.link()
     asked = [device.heard.next(Asked) for _ in BODIES]
     assert [(each.body, each.retained) for each in asked] == [(body, True) for body in BODIES]
+
+
+def test_mosquitto_without_a_limit_hangs_up_over_what_it_forbids(stack: ExitStack, make_device: MakeDevice) -> None:
+    """With `max_queued_messages 0`, mosquitto 2.0.11 does not answer a forbidden publish but ends the connection."""
+    if not Mosquitto.program() or Mosquitto.version() != TABLE["mosquitto"].version:
+        pytest.skip(f"about mosquitto {TABLE['mosquitto'].version}")
+    ground = Ground(stack.enter_context(Mosquitto("max_queued_messages 0")), stack, make_device)
+    assert fate(ground.link()) is None
 
 
 # ── the page ─────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -157,7 +157,7 @@ class Link:
     @property
     def room(self) -> int:
         """How much may be published now."""
-        return max(0, self._window - 0)
+        return max(0, self._window - len(self._under_way))
 
     def publish(self, out: Outgoing) -> None:
         """Send something."""

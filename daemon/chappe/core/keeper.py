@@ -73,7 +73,7 @@ class Keeper:
         self._scribe = Scribe(boot, clock, boots)
         self._standings = standings
         self._under_way: list[Batch] | None = None
-        self._owed: tuple[Standing, ...] = ()
+        self._owed: dict[tuple[str, str, int], Standing] = {}
         self._forgotten: list[int] = []
         self._forgetting = 0
         self._gone = 0
@@ -152,7 +152,7 @@ class Keeper:
             return None
         batches = self._gather(now, online=online, whole=last)
         books = last or not self.known or now >= self._books_at
-        self._owed = (*self._owed, *self._standings())
+        self._owed.update(((one.stream, one.boot, one.seq), one) for one in self._standings())
         lanes = {
             name: lane
             for name, lane in self._lanes.items()
@@ -167,7 +167,7 @@ class Keeper:
         if books:
             self._books_at = Ns(now + BOOKS_EVERY)
         self.due = None
-        return self._scribe.commit(batches, lanes, now, forgotten=self._forgotten, standings=self._owed, clean=last)
+        return self._scribe.commit(batches, lanes, now, forgotten=self._forgotten, standings=tuple(self._owed.values()), clean=last)
 
     def _may(self, now: Ns) -> bool:
         if self.due is None or now < self.due or self.under_way:
@@ -224,7 +224,7 @@ class Keeper:
         if any(batch.rows for batch in under_way) or not any(map(oldest, self._lanes.values())):
             self.failing = ""
         self._under_way = None
-        self._owed = ()
+        self._owed.clear()
         del self._forgotten[: self._forgetting]
         self.known = True
         self.due = self._next(now, online=online)

@@ -95,6 +95,10 @@ class LastValues:
         return not self._pending and not self._flying
 
 
+MOST_BYTES = 8 * 1024 * 1024
+"""Of answers that wait; whoever asks faster than the link carries loses the oldest, and asks again."""
+
+
 class Answers:
     """Answers on their way to whoever asked.
 
@@ -112,6 +116,9 @@ class Answers:
     def add(self, topic: str, payload: bytes, correlation: str, now: Ns) -> None:
         """Queue an answer."""
         self._waiting.append((Ns(now + self._life), topic, payload, correlation))
+        size = sum(len(answer[2]) for answer in self._waiting)
+        while size > MOST_BYTES and len(self._waiting) > 1:
+            size -= len(self._waiting.pop(0)[2])
 
     def link_down(self) -> None:
         """What was in flight waits again."""
