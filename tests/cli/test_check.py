@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import re
+import sqlite3
 import sys
 from functools import partial
 from pathlib import Path
@@ -15,6 +17,7 @@ from chappe.checks import ITEMS, Finding, devices, machine, run_checks
 from chappe.checks.terms import Subject
 from chappe.config import loads
 from chappe.errors import EdgeError, StoreError
+from chappe.testing import Tower
 
 IDS = [item.id for item in ITEMS]
 
@@ -443,3 +446,22 @@ def test_a_policy_that_may_lose_the_final_value_is_a_warning() -> None:
     assert (found.status, found.text) == ("warn", "streams.tick: throttle_first may lose the final value")
     assert look(stream.format("latest"), "elision").text == "tick latest"
     assert look("", "elision").status == "skip"
+
+
+@pytest.mark.feature("OUT-12", breaks="chappe.edge.store.audit:audit")
+def test_a_counter_that_was_edited_in_the_store_is_found(tmp_path: Path) -> None:
+    """The books pass as the daemon leaves them, and fail once somebody has touched a column, or deleted a row."""
+    tower = Tower('[sensors.a]\ndriver = "simulated"\nevery = "1s"\n', folder=tmp_path / "state")
+    tower.advance(5)
+    tower.stop()
+    tower.store.close()
+    assert look(STATE, "conservation", tmp_path).status == "pass"
+    with contextlib.closing(sqlite3.connect(tmp_path / "state" / "chappe.db")) as base:
+        base.execute("UPDATE lanes SET produced = produced + 1 WHERE stream = 'a'")
+        base.commit()
+        found = look(STATE, "conservation", tmp_path)
+        assert (found.status, "a" in found.text) == ("fail", True)
+        base.execute("UPDATE lanes SET produced = produced - 1 WHERE stream = 'a'")
+        base.execute("DELETE FROM rows WHERE id = (SELECT MIN(id) FROM rows)")
+        base.commit()
+    assert look(STATE, "conservation", tmp_path).status == "fail"

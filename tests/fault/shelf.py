@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from .oracle import PARTS, Stored
+from .books import PARTS
+from .oracle import Stored
 
 FILE = "chappe.db"
 LANE_BITS = 40

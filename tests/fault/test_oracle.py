@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from .books import as_seen, balanced
 from .oracle import (
     EXPOSURE_S,
     Account,
@@ -17,8 +18,6 @@ from .oracle import (
     Gap,
     Message,
     Stored,
-    as_seen,
-    balanced,
     distinct,
     exposure,
     gaps,

@@ -277,11 +277,13 @@ def test_amqtt_marks_what_waited_as_retained(stack: ExitStack, make_device: Make
 
 
 def test_mosquitto_without_a_limit_hangs_up_over_what_it_forbids(stack: ExitStack, make_device: MakeDevice) -> None:
-    """With `max_queued_messages 0`, mosquitto 2.0.11 does not answer a forbidden publish but ends the connection."""
+    """With `max_queued_messages 0`, mosquitto 2.0.11 says no to a forbidden publish, and ends the connection."""
     if not Mosquitto.program() or Mosquitto.version() != TABLE["mosquitto"].version:
         pytest.skip(f"about mosquitto {TABLE['mosquitto'].version}")
     ground = Ground(stack.enter_context(Mosquitto("max_queued_messages 0")), stack, make_device)
-    assert fate(ground.link()) is None
+    device = ground.link()
+    assert fate(device) == NOT_AUTHORIZED
+    device.heard.down("lost")
 
 
 # ── the page ─────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -29,6 +29,7 @@ ITEMS: tuple[Item, ...] = (
     Item("python", "Python's version and word size", machine.python, configured=False),
     Item("config", "every key of every layer", machine.config, configured=False),
     Item("state_dir", "the state folder: writable, on a real disk, with room", machine.state_dir),
+    Item("conservation", "whether the books of the outbox agree with what lies there", machine.conservation),
     Item("clock", "whether the clock is synchronised", machine.clock, configured=False),
     Item("daemon", "whether the daemon runs, and its faults", machine.daemon),
     Item("certificates", "when our certificate and our authorities end", certificates.certificates),

@@ -13,7 +13,8 @@ from pathlib import Path
 from chappe.assembly import control_folder, state_folder
 from chappe.checks.terms import Answer, Subject
 from chappe.edge.control import SOCKET, call
-from chappe.edge.host import clock_synced
+from chappe.edge.host import SystemClock, clock_synced
+from chappe.edge.store.audit import audit
 from chappe.errors import LinkError
 
 OLDEST_PYTHON = (3, 11)
@@ -53,6 +54,15 @@ def state_dir(subject: Subject) -> Answer:
         with tempfile.TemporaryFile(dir=folder) as file:
             file.write(b"chappe")
     return _room(folder, place)
+
+
+def conservation(subject: Subject) -> Answer:
+    """The books of the outbox: produced = delivered + elided + expired + spilled + queued, and queued is what lies there."""
+    problems = audit(state_folder(subject.config), SystemClock())
+    if problems:
+        remedy = "write down what the consumers miss, and report this as a bug; `chappe queue show` tells what is there"
+        return "fail", "; ".join(problems), remedy
+    return "pass", "every value that was produced is accounted for"
 
 
 def _room(folder: Path, place: Path) -> Answer:
