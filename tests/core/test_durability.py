@@ -327,6 +327,40 @@ def test_latest_is_written_every_ten_seconds_and_at_a_stop(folder: Path | None) 
     assert [row.data for row in it.commits[-1].rows] == [b'{"value":"last"}']
 
 
+@pytest.mark.feature("OUT-03", breaks="chappe.core.sender:Sender._write_first")
+def test_a_latest_row_that_has_changed_since_it_was_written_is_written_again_before_it_leaves(folder: Path | None) -> None:
+    """Else a kill would bring the same number again with the older value."""
+    it = open_rig(folder, KINDS)
+    it.put("room", 1)
+    it.advance(11)
+    it.put("room", 2)
+    it.ack = no_acks
+    it.link_up()
+    it.advance(0.1)
+    assert it.values("room") == [2]
+    after = killed(it, folder)
+    after.link_up()
+    after.advance(0.1)
+    assert contents(after.bytes_of("room")) == contents(it.bytes_of("room"))
+
+
+def test_values_that_come_faster_than_commits_do_not_keep_a_row_from_leaving() -> None:
+    """While it is written for leaving, newer values wait behind it."""
+    it = Rig(KINDS)
+    it.put("room", 0)
+    it.advance(11)
+    it.put("room", 1)
+    it.shelf.delay = ns(0.02)
+    it.link_up()
+    it.spread(50, 1000, "room", first=2)
+    it.advance(1)
+    assert it.stream("room")[0].at == pytest.approx(11.02, abs=0.001)
+    assert it.stream("room")[0].data["value"] in (1, 2)
+    assert it.values("room")[-1] == 51
+    assert it.seqs("room") == list(range(1, len(it.seqs("room")) + 1))
+    assert it.audits
+
+
 def test_neither_memory_nor_transient_is_ever_written() -> None:
     it = Rig(SOUND + KINDS)
     it.put("soft", 1, 2)

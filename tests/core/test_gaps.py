@@ -83,7 +83,7 @@ def test_a_kill_hides_no_gap_whether_it_was_told_or_not(told: bool) -> None:
         it.advance(0.3)
     after = it.next_boot(NEXT)
     after.link_up()
-    after.put("tick", 21)
+    after.put("tick", 21, 22)  # the first says that there was a crash
     after.advance(1)
     known = Consumer()
     for message in (*it.stream("tick"), *after.stream("tick")):
@@ -102,7 +102,6 @@ def test_a_gap_of_a_written_row_leaves_only_with_the_row_written_anew() -> None:
     it.advance(0.2)
     assert it.losses("tick") == [(18, SEVEN)]
     assert [row.lost != b"" for row in it.rows.values() if row.stream == "tick"] == [True, False, False]
-    assert it.entry("tick").gaps == () or it.entry("tick").gaps == (gap(11, 17, boot=OLD),)
 
 
 def test_a_gap_on_a_message_that_gives_way_itself_merges_with_its_own() -> None:
@@ -191,8 +190,8 @@ def test_by_default_a_log_row_expires_after_604800_seconds_also_over_restarts() 
     after.put("tick", 2, 3)
     after.advance(1)
     assert after.losses("tick") == [
-        (1, {"boot": OLD, "from": 2, "reason": "crash"}),
-        (2, {"boot": OLD, "from": 1, "to": 1, "n": 1, "reason": "expired"}),
+        (1, {"boot": OLD, "from": 1, "to": 1, "n": 1, "reason": "expired"}),
+        (2, {"boot": OLD, "from": 2, "reason": "crash"}),
     ]
 
 

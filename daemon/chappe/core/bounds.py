@@ -38,13 +38,17 @@ class Bounds:
     @property
     def over(self) -> bool:
         """Whether something has to give way."""
+        return self._brimful or self._crowded
+
+    @property
+    def _brimful(self) -> bool:
         totals, limits = self._totals, self._limits
-        return (
-            totals.rows > limits.rows
-            or totals.bytes > limits.bytes
-            or totals.loose > limits.memory_bytes
-            or (self._frozen is not None and totals.bytes > self._frozen)
-        )
+        return totals.rows > limits.rows or totals.bytes > limits.bytes or totals.loose > limits.memory_bytes
+
+    @property
+    def _crowded(self) -> bool:
+        """Whether it has grown since the disk ran low."""
+        return self._frozen is not None and self._totals.bytes > self._frozen
 
     @property
     def nearly(self) -> bool:
@@ -65,7 +69,9 @@ class Bounds:
             return newest, row
         # While nothing can be written, what lies on disk already takes no room where it is short.
         loose = self._totals.loose > self._limits.memory_bytes
-        choices = [(lane, row) for lane in self._lanes if (row := _first(lane, loose=loose)) is not None]
+        # Alarms wait in memory where the disk is short: only what bounds that takes them.
+        lanes = self._lanes if self._brimful else [one for one in self._lanes if one.spec.priority < PROTECTED_PRIORITY]
+        choices = [(lane, row) for lane in lanes if (row := _first(lane, loose=loose)) is not None]
         return min(choices, key=lambda choice: self._worth(*choice), default=None)
 
     def _worth(self, lane: Lane, row: Row) -> tuple[bool, bool, int, int]:

@@ -57,6 +57,7 @@ class Context:
         self.restart_required: tuple[str, ...] = ()
         self.effects: list[Effect] = []
         self.stopping = False
+        self.said_goodbye = False
         self.clock = WallClock(started.at, started.wall, started.synced, started.zone_s)
         self.topics = Topics(self.config.mqtt.prefix, self.config.device.id)
         self.specs = all_specs(self.config)
@@ -87,7 +88,9 @@ class Context:
         self.effects.append(effect)
 
     def produce(self, stream: str, data: Mapping[str, Any], *, model: str = "") -> None:
-        """Put a value into a stream."""
+        """Put a value into a stream; after ``stopped`` has named the last numbers there are no more."""
+        if self.said_goodbye:
+            return
         self.outbox.produce(stream, data, self.now, model=model)
 
     def announce(self, kind: str, **data: Any) -> None:

@@ -31,20 +31,18 @@ class Gaps:
     def add(self, gap: Lost) -> None:
         """Numbers were lost."""
         self.changed = True
-        last = self.pending[-1] if self.pending else None
-        if last is not None and gap.to is not None and _touches(last, gap):
-            self.pending[-1] = _one(last, gap)
-        else:
-            self._insert(gap)
-        if len(self.pending) > MOST:
-            self._shorten()
-
-    def _insert(self, gap: Lost) -> None:
-        """Keep numbers of one boot in their order."""
-        place = len(self.pending)
-        while place and self.pending[place - 1].boot == gap.boot and self.pending[place - 1].from_ > gap.from_:
+        pending = self.pending
+        place = len(pending)
+        while place and pending[place - 1].boot == gap.boot and pending[place - 1].from_ > gap.from_:
             place -= 1
-        self.pending.insert(place, gap)
+        if place and _touches(pending[place - 1], gap):
+            place -= 1
+            gap = _one(pending.pop(place), gap)
+        if place < len(pending) and _touches(gap, pending[place]):
+            gap = _one(gap, pending.pop(place))
+        pending.insert(place, gap)
+        if len(pending) > MOST:
+            self._shorten()
 
     def _shorten(self) -> None:
         for place in range(len(self.pending) - 1):
@@ -88,8 +86,10 @@ class Gaps:
         return tuple(_of(gap, boot) for gap in gaps)
 
 
-def _touches(last: Lost, gap: Lost) -> bool:
-    return last.boot == gap.boot and last.to is not None and gap.from_ <= last.to + 1
+def _touches(earlier: Lost, later: Lost) -> bool:
+    """Whether no number lies between two gaps, of which both ends are known."""
+    known = earlier.to is not None and later.to is not None
+    return known and earlier.boot == later.boot and later.from_ <= (earlier.to or 0) + 1
 
 
 def _of(gap: Lost, boot: str) -> Lost:

@@ -185,7 +185,7 @@ class Keeper:
         found: dict[str, Batch] = {}
         for name, lane in self._lanes.items():
             rows: list[Row] = []
-            if lane.durable and (latest or not _is_latest(lane)):
+            if lane.durable and (latest or lane.urgent or not _is_latest(lane)):
                 at_once = lane.urgent or lane.spec.durability == "first" or lane.spec.class_ == "latest"
                 limit = now if at_once else cut
                 rows = take(lane, limit, None if whole else max(0, room))
@@ -207,7 +207,7 @@ class Keeper:
             moments.append(self._latest_at)
         for lane in self._lanes.values():
             row = oldest(lane) if lane.durable else None
-            if row is not None and (not _is_latest(lane)):
+            if row is not None and (lane.urgent or not _is_latest(lane)):
                 group = lane.urgent or lane.spec.durability == "first" or not online or self._at_once
                 moments.append(Ns(self._group(now) if group else max(now, row.accepted + AGE)))
             if lane.gone or lane.burials or lane.gaps.changed:

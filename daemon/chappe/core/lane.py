@@ -75,9 +75,13 @@ class Lane(Intake):
         """Take the head off the queue and into flight under `token`."""
         row = self.queue.rows.popleft()
         self.flying[token] = row
+        self.pin(row)
+        return row
+
+    def pin(self, row: Row) -> None:
+        """No newer value takes the place of a row any more."""
         if self._latest and self._waiting.get(row.key) is row:
             del self._waiting[row.key]
-        return row
 
     def delivered(self, token: int, now: Ns) -> Row | None:
         """The broker has it. Returns the row if that ends its stay here, None if a consumer has to confirm it first."""

@@ -110,8 +110,17 @@ class Sender:
         if row.payload is not None or self._stock.keeper.failing:
             return row
         if lane.durable and lane.spec.durability == "first":
-            return row if row.stored and not row.dirty else None
-        return None if row.stored and row.dirty and row.data is None else row
+            return row if row.stored and not (row.dirty or row.writing) else None
+        if row.dirty and (row.stored or row.writing):
+            self._write_first(lane, row, now)
+            return None
+        return None if row.stored and row.writing else row
+
+    def _write_first(self, lane: Lane, row: Row, now: Ns) -> None:
+        """What is on the disk is not what would leave: after a kill the same number would have another content."""
+        lane.pin(row)
+        lane.urgent = True
+        self._stock.keeper.wants(now)
 
     def _disclose(self, lane: Lane, row: Row, now: Ns) -> bool:
         """Let a row carry the gaps before it. Returns False if it has to wait for the commit that it is part of."""

@@ -43,6 +43,7 @@ class Farewell:
         if self._wire.status != "online":
             self._finish()
         elif not self._said() and (quiet or late):
+            context.said_goodbye = True
             context.last.set(context.topics.state, state(context, "stopped"))
             self._deadline = Ns(context.now + PATIENCE)
         elif self._said() and (context.last.empty or late):

@@ -89,7 +89,7 @@ class Senses:
         """A reading becomes a value of the sensor's stream, or is refused and counted."""
         context = self._context
         sensor = self._sensors.get(event.name)
-        if sensor is None:
+        if sensor is None or context.stopping:
             return
         try:
             value = calibrate(event.value, sensor)

@@ -207,6 +207,9 @@ class Wire:
         look = outbox.stock.worth_a_look
         if not (look or last.waiting or answers.waiting) or self.status != "online" or self.silent:
             return
+        if not (outbox.stock.keeper.known or outbox.stock.keeper.failing):
+            # Whoever hears of this boot after a kill has to know it for one of our own.
+            return
         room = self.window - last.flying - answers.flying - len(outbox.stock.tokens)
         if room <= 0:
             return
