@@ -57,6 +57,8 @@ START_ORDER = ("store", "gpio", "control", "mqtt", "vision", "camera", "sensors"
 
 SWITCH_S = 0.0005
 
+SWITCH_S = 0.0005
+
 CRASH_WEIGHT = 4000
 """Events, effects and what they carry that are kept for a crash record; by events alone, those of a draining backlog would be 40 MB."""
 
@@ -127,6 +129,9 @@ class Daemon:
             BusyError: if another daemon has the state folder.
             StoreError: if the state folder cannot be used.
         """
+        # sqlite3 gives the interpreter away at every row and gets it back only when a busy thread's turn is over: with Python's 5 ms
+        # a commit of 1,000 rows takes half a second beside an engine that computes.
+        sys.setswitchinterval(SWITCH_S)
         # sqlite3 gives the interpreter away at every row and gets it back only when a busy thread's turn is over: with Python's 5 ms
         # a commit of 1,000 rows takes half a second beside an engine that computes.
         sys.setswitchinterval(SWITCH_S)

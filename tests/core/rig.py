@@ -28,6 +28,7 @@ class Rig(Tower):
         text: its configuration.
         sent: every message as it was handed to the link, with its bytes.
         wishes: what else the link was asked for: `Listen` and `Unlisten`, in order.
+        fetches: every page that the store was asked for.
     """
 
     def __init__(self, config: str = "[streams.tick]\n", **more: Any) -> None:
@@ -35,12 +36,14 @@ class Rig(Tower):
         self.more = more
         self.sent: list[ef.Publish] = []
         self.wishes: list[ef.Listen | ef.Unlisten] = []
+        self.fetches: list[ef.Fetch] = []
         super().__init__(config, **more)
 
     def _carry_out(self, effects: Iterable[ef.Effect]) -> None:
         effects = list(effects)
         self.sent += [effect for effect in effects if isinstance(effect, ef.Publish)]
         self.wishes += [effect for effect in effects if isinstance(effect, ef.Listen | ef.Unlisten)]
+        self.fetches += [effect for effect in effects if isinstance(effect, ef.Fetch)]
         super()._carry_out(effects)
 
     # ── in ───────────────────────────────────────────────────────────────────────────────────────────────────────────

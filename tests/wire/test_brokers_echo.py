@@ -7,12 +7,13 @@ manual clock in tests/core.
 from __future__ import annotations
 
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from .conftest import EVERY_BROKER
-from .daemons import FORBIDDEN_STREAM, StartDaemon, body, queue
+from .conftest import EVERY_BROKER, MakeDevice
+from .daemons import FORBIDDEN_STREAM, StartDaemon, body, queue, starter
 from .farm import FORBIDDEN, Mosquitto
 from .ground import Ground
 from .people import Peer
@@ -47,21 +48,19 @@ def test_a_forbidden_stream_is_held_although_it_was_acknowledged(ground: Ground,
 
 
 def test_what_was_held_is_delivered_once_it_is_allowed(
-    stack: ExitStack, ground: Ground, start_daemon: StartDaemon
+    stack: ExitStack, make_device: MakeDevice, tmp_path: Path
 ) -> None:
     """The access list is put right and the broker started again: the message that was held arrives, with its number."""
-    if not isinstance(ground.broker, Mosquitto):
-        pytest.skip("about an access list that is put right; one broker is enough")
-    topic = ground.topic(f"stream/{FORBIDDEN}")
-    watcher = ground.peer(topic, ground.topic("stream/tick"), ground.topic("stream/fault"))
-    start_daemon("3.1.1", FORBIDDEN_STREAM, ECHO)
+    if not Mosquitto.program():
+        pytest.skip("mosquitto is not installed")
+    ground = Ground(stack.enter_context(Mosquitto()), stack, make_device)
+    topic, tick = ground.topic(f"stream/{FORBIDDEN}"), ground.topic("stream/tick")
+    watcher = ground.peer(topic, tick, ground.topic("stream/fault"))
+    starter(ground, tmp_path)("3.1.1", FORBIDDEN_STREAM, ECHO)
     held(ground, watcher)
-    rights = ground.broker.folder / "acl"
-    stack.callback(rights.write_text, rights.read_text(encoding="ascii"), encoding="ascii")
-    rights.write_text("topic readwrite #\n", encoding="ascii")
+    (ground.broker.folder / "acl").write_text("topic readwrite #\n", encoding="ascii")
     ground.broker.restart(keep=True)
     (message,) = watcher.wait_for(lambda message: message.topic == topic)
     assert body(message)["seq"] == 1
-    came = sum(each.topic == ground.topic("stream/tick") for each in watcher.messages)
-    watcher.payloads(ground.topic("stream/tick"), came + 20)
+    watcher.payloads(tick, 20 + sum(each.topic == tick for each in watcher.messages))
     assert queue(ground, FORBIDDEN)["rows"] == []

@@ -15,6 +15,7 @@ PAGE = 512
 """Rows fetched at a time; the head is filled up when it is down to half of that."""
 
 PAGE_BYTES = 1 << 20
+"""Or so many bytes, where rows are large."""
 
 
 class Totals:
@@ -141,10 +142,13 @@ class Queue:
     def shelve(self) -> None:
         """Leave on disk alone what is written there and will not be needed soon."""
         if not self.shelved:
-            if len(self.rows) <= 2 * PAGE:
+            if len(self.rows) <= 2 * PAGE and _weight(self.rows) <= 2 * PAGE_BYTES:
                 return
-            head = [self.rows.popleft() for _ in range(PAGE)]
-            self.tail, self.rows = self.rows, deque(head)
+            head = deque([self.rows.popleft()])
+            room = PAGE_BYTES - head[0].size
+            while len(head) < PAGE and self.rows and (room := room - self.rows[0].size) >= 0:
+                head.append(self.rows.popleft())
+            self.tail, self.rows = self.rows, head
             self.after = self.upto = head[-1].id
         while self.tail and _restable(self.tail[0]):
             row = self.tail.popleft()
@@ -210,7 +214,8 @@ class Queue:
     @property
     def wants(self) -> bool:
         """Whether a page should be fetched."""
-        return self.shelved and not self.fetching and len(self.rows) < PAGE // 2
+        low = self.shelved and not self.fetching and len(self.rows) < PAGE // 2
+        return low and _weight(self.rows) < PAGE_BYTES // 2
 
     @property
     def depth(self) -> int:
@@ -227,6 +232,10 @@ class Queue:
         """The newest row, unless it was handed over."""
         rows = self.tail or self.rows
         return rows[-1] if rows and rows[-1].payload is None else None
+
+
+def _weight(rows: Iterable[Row]) -> int:
+    return sum(row.size for row in rows)
 
 
 def _restable(row: Row) -> bool:
