@@ -37,6 +37,7 @@ demo: models
 
 test: models
 	@tools/setup.sh mosquitto
+	@tools/setup.sh faults
 	@tools/setup.sh numpy1
 	@$(PYTEST) --features-report=build/features.json $(ARGS)
 

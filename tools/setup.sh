@@ -4,6 +4,7 @@
 #   tools/setup.sh [venv]      .venv with the chappe command, from the hash-locked lists (the default)
 #   tools/setup.sh numpy1      build/venv-numpy1 with numpy 1 and tflite-runtime, where a Python 3.11 exists
 #   tools/setup.sh mosquitto   the broker most wire tests run against, from apt where that is allowed
+#   tools/setup.sh faults      strace and what else the tests under tests/fault break things with
 #   tools/setup.sh brokers     NATS and RabbitMQ, the other brokers the link is tested against
 #
 # Everything it makes lies in .venv and build/. Run again, it does nothing unless a lock, pyproject.toml, the Python or
@@ -266,6 +267,14 @@ bring_broker() {
     fi
 }
 
+# ---- what the fault tests need ---------------------------------------------------------------------------------------
+
+# bring_program PROGRAM PACKAGE: installs it; what is missing afterwards only makes tests skip.
+bring_program() {
+    if has_program "$1"; then return 0; fi
+    apt_install "$2" || warn "going on without $2: the tests that need it will skip"
+}
+
 # ---- the jobs -------------------------------------------------------------------------------------------------------
 
 unset PYTHONHOME PYTHONPATH
@@ -289,5 +298,11 @@ brokers)
     # Erlang's port mapper, which comes with RabbitMQ, would listen on every address.
     bring_broker rabbitmq-server rabbitmq-server rabbitmq-server.service epmd.service epmd.socket
     ;;
-*) die "usage: tools/setup.sh [venv | numpy1 | mosquitto | brokers]" ;;
+faults)
+    bring_program strace strace
+    bring_program tc iproute2
+    bring_program nsenter util-linux
+    bring_program mkfs.ext4 e2fsprogs
+    ;;
+*) die "usage: tools/setup.sh [venv | numpy1 | mosquitto | brokers | faults]" ;;
 esac

@@ -151,7 +151,7 @@ def test_each_stream_tells_its_own() -> None:
 # ── expiry ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.feature("OUT-09", breaks="chappe.core.outbox:Outbox._expire")
+@pytest.mark.feature("OUT-09", breaks="chappe.core.outbox:Outbox.expire")
 def test_what_is_older_than_its_expiry_is_not_sent_but_told() -> None:
     """`expiry = "5s"`, the broker down for 10 s: state `expired`, reason `expired`; deleted, and no dead letter."""
     it = Rig(SHORT)
@@ -165,7 +165,7 @@ def test_what_is_older_than_its_expiry_is_not_sent_but_told() -> None:
     assert it.audits
 
 
-@pytest.mark.feature("OUT-09", breaks="chappe.core.outbox:_due")
+@pytest.mark.feature("OUT-09", breaks="chappe.core.outbox:Outbox.expire")
 def test_a_row_expires_at_its_moment_and_not_before() -> None:
     it = Rig(SHORT)
     it.put("tick", 1)

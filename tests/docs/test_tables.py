@@ -15,10 +15,12 @@ from chappe.core import effects, events, settings
 from chappe.core.books import Book
 from chappe.core.elision import PolicyName
 from chappe.core.elision.config import PARAMETERS
+from chappe.core.envelope import Lost, to_json
 from chappe.core.indicators import State, flashes
 from chappe.core.labels import LABELS
 from chappe.core.streams import RESERVED
 from chappe.core.topics import Topics
+from chappe.core.verdicts import VERDICTS
 from chappe.errors import CameraError, ModelError, SensorError
 from chappe.run import ROUTES, START_ORDER
 from chappe.testing import Tower
@@ -39,6 +41,9 @@ source = "files"
 path = "frames"
 [signals]
 Pointing_Up = "BUY"
+[rules.help]
+gesture = "Pointing_Up"
+alert = "somebody asks for help"
 [buttons]
 main = 26
 [sensors.temperature]
@@ -77,7 +82,7 @@ def test_the_topics_are_those_of_the_program(page: str) -> None:
     """Every row is a topic of `core.topics`, and no topic is missing."""
     topics = Topics("chappe", "<id>")
     known = {topics.state, topics.info, topics.health, topics.signal, topics.model("<name>"), topics.stream("<name>")}
-    known |= {topics.req("<verb>"), topics.res("<verb>")}
+    known |= {topics.req("<verb>"), topics.res("<verb>"), topics.receipt("<stream>")}
     assert {code(row[0]) for row in table(text_of(page), "topic")} == known
 
 
@@ -86,13 +91,11 @@ def test_direction_retain_and_qos_are_as_sent(page: str, tower: Tower) -> None:
     """Looked up in what a device really sent, or subscribes to."""
     subscribed = {each.filter: each.qos for each in tower.engine.context.topics.subscriptions()}
     for topic, direction, retained, qos, *_ in table(text_of(page), "topic"):
-        pattern = (
-            re.escape(code(topic)).replace("<id>", "tower\\-1").replace("<name>", "[^/]+").replace("<verb>", "[^/]+")
-        )
+        pattern = re.sub("<(?:name|verb|stream)>", "[^/]+", re.escape(code(topic)).replace("<id>", "tower\\-1"))
         sent = [message for message in tower.published if re.fullmatch(pattern, message.topic)]
         if direction == "in":
             assert not sent
-            assert subscribed[code(topic).replace("<id>", "tower-1").replace("<verb>", "+")] == int(qos)
+            assert subscribed[re.sub("<(?:verb|stream)>", "+", code(topic).replace("<id>", "tower-1"))] == int(qos)
         else:
             assert {message.retain for message in sent} == {retained == "yes"}, topic
             assert {message.qos for message in sent} == {int(qos.split(",")[0])}, topic
@@ -100,6 +103,10 @@ def test_direction_retain_and_qos_are_as_sent(page: str, tower: Tower) -> None:
 
 def samples() -> list[Block]:
     return [block for block in every_block("json") if "topic=" in block.info]
+
+
+def sent_samples() -> list[Block]:
+    return [block for block in samples() if "topic=receipt/" not in block.info]
 
 
 def shape(value: Any, free: bool = False) -> Any:
@@ -122,7 +129,7 @@ def comparable(document: Any) -> Any:
     return {key: "names" if key in NAMES else shape(value) for key, value in document.items()}
 
 
-@pytest.mark.parametrize("block", samples(), ids=lambda block: block.info.split("=")[1])
+@pytest.mark.parametrize("block", sent_samples(), ids=lambda block: block.info.split("=")[1])
 def test_a_sample_has_the_fields_of_a_real_message(block: Block, tower: Tower) -> None:
     """Each key that the page shows is sent with a value of that kind, and no key is left out."""
     topic = block.info.split("topic=")[1]
@@ -139,6 +146,40 @@ def test_a_sample_has_the_fields_of_a_real_message(block: Block, tower: Tower) -
         sample["data"].pop("message")
         found["data"].pop("message", None)
     assert comparable(sample) == comparable(found)
+
+
+def test_the_sample_receipt_is_understood() -> None:
+    """What the page tells a consumer to say confirms a message, and it has exactly the fields of one."""
+    (block,) = [block for block in samples() if block not in sent_samples()]
+    stream, said = block.info.split("topic=receipt/")[1], json.loads(block.text)
+    tower = Tower(LIVELY)
+    tower.link_up()
+    for _ in range(said["seq"]):
+        tower.engine.context.produce(stream, {"text": "help"})
+    tower.advance(1)
+    boot = tower.stream(stream)[-1].payload["boot"]
+    tower.feed(
+        events.Arrived(
+            at=tower.clock.now(),
+            topic=f"chappe/tower-1/receipt/{stream}",
+            body=json.dumps({**said, "boot": boot}).encode(),
+        )
+    )
+    tower.ask("delivery", {"stream": stream, "seq": said["seq"]})
+    told = tower.last("T/res/delivery")["data"]
+    assert (told["state"], told["by"]) == (said["kind"], {said["kind"]: said["by"]})
+
+
+def test_every_form_of_a_gap_is_one_and_every_reason_is_the_programs() -> None:
+    """The forms are read as the program reads gaps and written the same; the reasons are those that the source gives."""
+    forms = [code(row[0]) for row in table(TOPICS, "form of `lost`")]
+    for form in forms:
+        assert json.loads(to_json(msgspec.json.decode(form, type=Lost))) == json.loads(form)
+    listed = {code(row[0]) for row in table(TOPICS, "reason")}
+    source = "\n".join(path.read_text(encoding="utf-8") for path in (CHECKOUT / "daemon/chappe/core").rglob("*.py"))
+    given = set(re.findall(r'(?:reason=|_all\(\w+, |drop\([^"\n]*, |_dead\([^"\n]*, )"([a-z]+)"', source)) | {"mixed"}
+    assert listed == given
+    assert {msgspec.json.decode(form, type=Lost).reason for form in forms} <= listed
 
 
 def test_the_sample_books_balance() -> None:
@@ -179,6 +220,8 @@ SECTIONS = {
     "[outputs.NAME]": (settings.Output,),
     "[rules.NAME] and [jobs.NAME]": (settings.Rule, settings.Job),
     "[outbox]": (settings.Outbox,),
+    "[history]": (settings.History,),
+    "[metrics]": (settings.Metrics,),
     "[health]": (settings.Health,),
     "[requests]": (settings.Requests,),
     "[models]": (settings.Models,),
@@ -267,7 +310,15 @@ def test_items_of_check_are_the_programs() -> None:
 
 # Codes of errors that never become a fault: what `chappe detect` and `chappe check` say about a picture or a camera that is off.
 NO_FAULTS = {"picture", "camera_off"}
-POSTS = (r'code="(\w+)"', r'\.fault\([^"]*"(?:config", ")?(\w+)"', r'_fault\("(camera_\w+)"')
+POSTS = (
+    r'code="(\w+)"',
+    r'\.fault\([^"]*"(?:(?:config|mqtt)", ")?(\w+)"',
+    r'_fault\("(camera_\w+)"',
+    r'_faults\.report\(\s*"(\w+)"',
+    r'_disk\.code\(\w+, "(\w+)"\)',
+    r'Refusal\([^\n]*?"(\w+)"',
+    r'^(?:CODE|FAILED|SUBSCRIPTION_REFUSED) = "(\w+)"',
+)
 
 
 def test_every_fault_code_is_on_the_page_and_none_is_invented() -> None:
@@ -279,8 +330,9 @@ def test_every_fault_code_is_on_the_page_and_none_is_invented() -> None:
     ]
     source = "\n".join(file.read_text(encoding="utf-8") for file in files)
     listed = {code(row[1]) for row in table(TROUBLESHOOTING, "part")} - {"PART_bug"}
-    posted = {name for pattern in POSTS for name in re.findall(pattern, source)}
+    posted = {name for pattern in POSTS for name in re.findall(pattern, source, re.MULTILINE)}
     posted |= {kind.default_code for kind in (CameraError, SensorError, ModelError)}
+    posted |= {reason for verdict, reason in VERDICTS.values() if verdict in {"retry", "dead"}}
     assert len(posted) > 20
     assert {name for name in posted - NO_FAULTS if not name.endswith("_bug")} - listed == set()
     constants = source + "".join(kind.default_code.join('""') for kind in (CameraError, SensorError, ModelError))
@@ -314,14 +366,14 @@ def test_every_event_is_in_the_table() -> None:
 
 
 def test_the_threads_are_those_that_the_source_names() -> None:
-    """Every `Worker` and every named thread of the source has a row."""
+    """Every `Worker` and every named thread of the source has a row; those of the figures run outside the daemon."""
     told = {code(row[0]) for row in table(ARCHITECTURE, "thread") if row[0].startswith("`")}
     source = "\n".join(path.read_text(encoding="utf-8") for path in (CHECKOUT / "daemon/chappe").rglob("*.py"))
     named = set(re.findall(r'Worker\(\s*"([\w-]+)"', source)) | set(
         re.findall(r'Thread\((?:[^\n]*\n){0,3}?[^\n]*name="([\w-]+)"', source)
     )
     assert "mqtt" in named
-    assert told - {"sensors-DRIVER"} == named
+    assert told - {"sensors-DRIVER"} == {name for name in named if not name.startswith("bench-")}
 
 
 def test_the_import_rule_is_the_linters() -> None:

@@ -60,7 +60,8 @@ def tales(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Mapping[Tale, Future[Told]]]:
     """Every tale that a selected test is about, told side by side: they spend their time in waiting."""
-    calls = (getattr(item, "callspec", None) for item in request.session.items)
+    mine = (item for item in request.session.items if item.path.parent == Path(__file__).parent)
+    calls = (getattr(item, "callspec", None) for item in mine)
     wanted = dict.fromkeys(call.params["told"] for call in calls if call is not None and "told" in call.params)
     with ThreadPoolExecutor(max(1, len(wanted))) as pool:
         yield {tale: pool.submit(tale, tmp_path_factory.mktemp(tale.__name__)) for tale in wanted}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 
 from chappe.core.books import Book
 from chappe.core.boots import Boots
@@ -113,7 +113,7 @@ class Scribe:
         lanes: Mapping[str, Lane],
         now: Ns,
         *,
-        forgotten: Iterable[int],
+        forgotten: Collection[int],
         standings: tuple[Standing, ...],
         clean: bool,
     ) -> Commit:
@@ -128,15 +128,17 @@ class Scribe:
             clean: whether the boot ends with it.
         """
         self._number += 1
+        dead = [(batch.lane, row, reason) for batch in batches.values() for row, reason in batch.burials]
+        never = {row.id for _, row, _ in dead}.intersection(forgotten)  # given up before they were buried
         return Commit(
             number=self._number,
             at=now,
             rows=tuple(self._row(batch.lane, row) for batch in batches.values() for row in batch.rows),
-            gone=tuple(row_id for batch in batches.values() for row_id in batch.leaving),
+            gone=(*(row_id for batch in batches.values() for row_id in batch.leaving), *never),
             burials=tuple(
-                Burial(self._row(batch.lane, row), self._clock.wall(now), reason)
-                for batch in batches.values()
-                for row, reason in batch.burials
+                Burial(self._row(lane, row), self._clock.wall(now), reason)
+                for lane, row, reason in dead
+                if row.id not in never
             ),
             forgotten=tuple(forgotten),
             lanes={name: self._entry(lane, batches.get(name)) for name, lane in lanes.items()},

@@ -26,6 +26,8 @@ from chappe.errors import EdgeError
 SCENARIOS = ("broker_kill", "broker_queue")
 STREAMS = {"first": "first", "behind": "behind"}
 FLOOD_HZ = 500
+WORK_S = 0.0005
+"""What the live subscriber does with each message: about one commit to a database."""
 _DEFAULT_LIMITS = ("max_queued_messages 1000", "max_inflight_messages 20")
 _CLOSED_WITHIN_S = 300.0
 _IN_TIME_S = 60.0
@@ -152,7 +154,7 @@ def _stage(scenario: str, plan: Plan) -> Iterator[Stage]:
         limits = _DEFAULT_LIMITS if flood else ()
         broker = stack.enter_context(LocalBroker(folder / "broker", kind="mosquitto", persistence=True, extra=limits))
         topics = f"chappe/{DEVICE}/stream/+"
-        live = stack.enter_context(Counter(broker.port, topics, name="bench-live"))
+        live = stack.enter_context(Counter(broker.port, topics, name="bench-live", work_s=WORK_S))
         away = Counter(broker.port, topics, name="bench-away")
         readers = [Reader(broker.port, folder / f"{name}.db", name) for name in ("live", "away")]
         daemon = Daemon(
@@ -211,7 +213,10 @@ def _figures(scenario: str, stage: Stage, books: dict[str, dict[str, int]], drai
     device.note = "accepted: PUBACKs in the daemon's books"
     stage.away.open()
     lines = [device]
-    for who, counter in (("a live subscriber", stage.live), ("an away session", stage.away)):
+    for who, counter in (
+        (f"a live subscriber, {WORK_S * 1000:g} ms a message", stage.live),
+        ("an away session", stage.away),
+    ):
         counter.settle(lambda arrivals: wanted <= _pairs(arrivals), _QUIET_S)
         got = _pairs(counter.arrivals)
         lines.append(Figures(scenario, f"the broker to {who}", "1", total, acked, len(wanted - got)))

@@ -38,13 +38,15 @@ class Counter:
         port: of the broker, on loopback.
         filters: topics to subscribe to.
         name: client id; the broker keeps this session while the counter is away.
+        work_s: what each message costs it.
     """
 
-    def __init__(self, port: int, *filters: str, name: str = "bench-counter") -> None:
+    def __init__(self, port: int, *filters: str, name: str = "bench-counter", work_s: float = 0.0) -> None:
         self.arrivals: list[Arrival] = []
         self._port = port
         self._filters = filters
         self._name = name
+        self._work_s = work_s
         self._changed = threading.Condition()
         self._present = False
         self._ending = threading.Event()
@@ -126,6 +128,8 @@ class Counter:
             self._changed.notify_all()
 
     def _take(self, _client: Any, _data: Any, message: Any) -> None:
+        if self._work_s:
+            hold(self._work_s)
         with self._changed:
             self.arrivals.append(Arrival(now(), message.topic, message.payload))
             self._changed.notify_all()
