@@ -174,6 +174,24 @@ def test_a_row_that_waits_through_three_restarts_is_as_old_as_it_is(synced: bool
     assert it.book("tick")["expired"] == 1
 
 
+def test_powered_time_is_that_of_the_machine_and_not_of_one_daemon() -> None:
+    """Killed and started again on either side of the restart: all of it counts."""
+    it = Rig('[streams.tick]\nexpiry = "10s"\n', synced=False)
+    it.put("tick", 1)
+    it.advance(3)
+    it = it.next_boot("000000000000000a", synced=False)
+    it.advance(2)
+    it.put("tick", 2)
+    it.advance(0.001)
+    it = it.reboot("000000000000000b", synced=False)
+    it.advance(3)
+    it = it.next_boot("000000000000000c", synced=False)
+    it.advance(1.999)
+    assert it.book("tick")["expired"] == 0
+    it.advance(0.001)
+    assert it.book("tick")["expired"] == 1
+
+
 # ── the table by itself ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -183,17 +201,17 @@ def found(boot: str, kernel: str, offset: int, *, synced: bool = True, last: int
 
 def test_there_and_back_again_is_the_same_moment() -> None:
     clock = WallClock(Ns(50), WallNs(1050), True)
-    boots = Boots((found("a", "k1", 700), found("b", "k2", 9, synced=False, last=30), found("c", "k3", 5)), "k3", Ns(50), clock)
+    boots = Boots((found("a", "k1", 700), found("b", "k2", 9, synced=False, last=30), found("c", "k3", 5)), "k3", clock)
     for boot in ("a", "b", "c", ""):
         for moment in (0, 17, 10**12):
             assert boots.there(boot, boots.here(boot, Ns(moment))) == moment
-    # a: wall connects them; b: it ended at 30 of its own, when this one began at 50 of its own; c: the same kernel.
-    assert [boots.here(boot, Ns(0)) for boot in ("a", "b", "c", "")] == [-300, 20, 0, 0]
+    # a: wall connects them; b: its kernel ran for 30, and then this one began; c: the same kernel.
+    assert [boots.here(boot, Ns(0)) for boot in ("a", "b", "c", "")] == [-300, -30, 0, 0]
 
 
 def test_a_boot_that_nobody_knows_is_taken_for_this_one() -> None:
     """Its entry may have been lost with a corrupt page."""
     clock = WallClock(Ns(0), WallNs(1000), True)
-    boots = Boots((), "k", Ns(0), clock)
+    boots = Boots((), "k", clock)
     assert boots.wall("nobody", Ns(5)) == 1005
     assert boots.stamp("nobody", Ns(5)) == clock.stamp(Ns(5))

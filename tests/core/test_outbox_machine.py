@@ -25,7 +25,7 @@ from chappe.core.events import Ack, Exhumed, Fetched
 from chappe.core.outbox import Outbox
 from chappe.core.settings import Outbox as Limits
 from chappe.core.settings import Stream
-from chappe.core.stored import Backlog, Burial, BootFound, DeadRow, LaneEntry, LaneFound, StoredRow, lane_of
+from chappe.core.stored import Backlog, BootFound, Burial, DeadRow, LaneEntry, LaneFound, StoredRow, lane_of
 from chappe.core.streams import effective
 from chappe.core.topics import Topics
 from chappe.core.units import Ns, Span, WallNs

@@ -14,7 +14,7 @@ from chappe.core.row import OVERHEAD, Row
 from chappe.core.units import Ns
 from chappe.testing.world import Published
 
-from .rig import NIGHTLY, Rig, no_acks, ns, stream_of
+from .rig import NIGHTLY, Rig, stream_of
 
 NEXT = "00000000000000b2"
 FAST = '[mqtt]\ndrain_rate = "max"\n[streams.tick]\n'

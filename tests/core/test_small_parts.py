@@ -12,8 +12,8 @@ from chappe.core.clock import WallClock
 from chappe.core.elision import Summary
 from chappe.core.envelope import Envelope, Lost, iso, merge, to_json
 from chappe.core.faults import Faults
-from chappe.core.row import absorb
 from chappe.core.latency import Latency
+from chappe.core.row import absorb
 from chappe.core.units import DAY, HOUR, MILLISECOND, MINUTE, SECOND, Ns, Span, WallNs, as_seconds, seconds
 
 

@@ -209,7 +209,7 @@ def test_a_closed_broker_leaves_nothing(name: str) -> None:
 
 
 @pytest.mark.skipif(not Path("/proc").exists(), reason="needs /proc")
-def test_a_broker_dies_with_its_tests() -> None:
+def test_a_broker_dies_with_its_tests(tmp_path: Path) -> None:
     """A test run that is killed leaves no broker behind."""
     if not KINDS["mosquitto"].program() or not setpriv():
         pytest.skip("needs mosquitto and setpriv")
@@ -219,7 +219,12 @@ def test_a_broker_dies_with_its_tests() -> None:
         [sys.executable, "-c", code],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([folder, os.environ.get("PYTHONPATH", "")])},
+        # Its folder stays behind, so it goes where the tests' own are.
+        env={
+            **os.environ,
+            "TMPDIR": str(tmp_path),
+            "PYTHONPATH": os.pathsep.join([folder, os.environ.get("PYTHONPATH", "")]),
+        },
     ) as tests:
         assert tests.stdout is not None
         pid = int(tests.stdout.readline())

@@ -13,22 +13,22 @@ class Boots:
     """The boots whose rows may still wait.
 
     Args:
-        found: the earlier ones.
+        found: the earlier ones, oldest first.
         kernel: this kernel boot.
-        started: when this boot of the daemon began.
         clock: this boot's clock.
     """
 
-    def __init__(self, found: tuple[BootFound, ...], kernel: str, started: Ns, clock: WallClock) -> None:
+    def __init__(self, found: tuple[BootFound, ...], kernel: str, clock: WallClock) -> None:
         self._clock = clock
         self._found = {one.boot: one for one in found}
         self._same = {one.boot for one in found if one.kernel == kernel}
-        self._shift = {one.boot: _shift(one, started, clock) for one in found if one.kernel != kernel}
+        self._shift = {one.boot: _shift(one, found, kernel, clock) for one in found if one.kernel != kernel}
 
     def here(self, boot: str, moment: Ns) -> Ns:
         """A moment of `boot` on this boot's clock.
 
-        Over a restart of the machine, wall time connects the two where both knew it; else the time without power counts as nothing.
+        Over a restart of the machine, wall time connects the two where both knew it; else the time without power counts as nothing,
+        and all that each kernel ran in between counts.
         """
         return Ns(moment + self._shift.get(boot, 0))
 
@@ -49,7 +49,11 @@ class Boots:
         return self._clock.stamp(at) if old is None else Stamp(iso(WallNs(at + old.offset)), old.synced)
 
 
-def _shift(one: BootFound, started: Ns, clock: WallClock) -> int:
+def _shift(one: BootFound, found: tuple[BootFound, ...], kernel: str, clock: WallClock) -> int:
     if one.synced and clock.synced:
         return one.offset - clock.offset
-    return started - one.last
+    ends: dict[str, int] = {}  # how long each kernel ran, as far as anybody knows; monotonic time begins with it
+    for boot in found[found.index(one) :]:
+        if boot.kernel != kernel:
+            ends[boot.kernel] = max(boot.last, ends.get(boot.kernel, 0))
+    return -sum(ends.values())

@@ -16,7 +16,6 @@ from chappe.core.shelves import SWEEP
 from chappe.core.stock import Stock
 from chappe.core.units import SECOND, Ns
 
-
 PATIENCE = 5 * SECOND
 """How long the store may take to make dead letters rows again, until commits go on without its answer."""
 

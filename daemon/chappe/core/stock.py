@@ -62,7 +62,7 @@ class Stock:
         self.boot = boot
         self.limits = limits
         self.totals = Totals()
-        self.boots = Boots(backlog.boots, backlog.kernel, now, clock)
+        self.boots = Boots(backlog.boots, backlog.kernel, clock)
         self.lanes = _lanes(specs, backlog, self.totals)
         self.order = sorted(self.lanes.values(), key=lambda lane: -lane.spec.priority)
         self.ladder = ladder

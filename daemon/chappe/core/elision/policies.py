@@ -63,7 +63,7 @@ class Policy(abc.ABC):
         return slot.held
 
 
-    def stretch(self, factor: int) -> None:
+    def stretch(self, factor: int) -> None:  # noqa: B027 - most policies have no interval
         """Multiply the interval, where there is one, by `factor`."""
 
 
