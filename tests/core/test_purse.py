@@ -47,7 +47,7 @@ def test_below_eighty_per_cent_nothing_changes() -> None:
     assert [m.at for m in it.stream("room")] == [1.0, 2.0, 3.0, 4.0, 5.0]
 
 
-@pytest.mark.feature("ELI-10", breaks="chappe.core.outbox:Outbox.ration")
+@pytest.mark.feature("ELI-10", breaks="chappe.core.stock:Stock.ration")
 def test_from_eighty_per_cent_on_latest_speaks_a_quarter_as_often_and_transient_not_at_all() -> None:
     """What is not said by `pose` is counted and disclosed; `log` goes on."""
     it = rich(800_000)

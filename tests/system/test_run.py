@@ -60,7 +60,7 @@ def test_a_hand_in_a_picture_becomes_a_message_and_a_retained_signal_on_the_brok
     assert body(late_comer.wait_for(lambda m: m.topic.endswith("/state"))[0])["status"] == "stopped"
 
 
-@pytest.mark.feature("MQT-05", breaks="chappe.core.parts.wire:Wire.state_payload")
+@pytest.mark.feature("MQT-05", breaks="chappe.core.parts.farewell:state")
 def test_a_killed_daemon_is_offline_by_its_last_will_and_a_stopped_one_is_stopped(
     broker: LocalBroker, peer: Callable[..., Any], daemon: Make
 ) -> None:

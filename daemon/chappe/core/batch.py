@@ -50,12 +50,21 @@ class Batch:
             if row.lost is not None and not row.dirty:
                 self.lane.gaps.arrived(row.id)
             if row.done:
-                self.lane.gone.append((row.id, row.size))
+                self._done_with(row)
         queue.deleted(len(self.gone), sum(size for _, size in self.gone))
         for row, _ in self.burials:
             if row.stored:
                 queue.deleted(1, row.size)
         queue.shelve()
+
+    def _done_with(self, row: Row) -> None:
+        """A row that was done with while it was being written: one that was buried leaves the table with its burial."""
+        lane = self.lane
+        if all(row is not buried for buried, _ in lane.burials):
+            if row.stored:
+                lane.gone.append((row.id, row.size))
+            else:
+                lane.unsure.append(row.id)
 
     def undone(self) -> None:
         """It is not: all of it waits again."""
@@ -63,14 +72,13 @@ class Batch:
         for row in reversed(self.rows):
             row.writing = False
             if row.done:
-                lane.unsure.append(row.id)
+                self._done_with(row)
             else:
                 row.dirty = True
                 lane.pending.appendleft(row)
         lane.gone[:0] = self.gone
         lane.burials[:0] = self.burials
         lane.unsure[:0] = self.unsure
-        lane.changed = lane.gaps.changed = True
 
 
 def oldest(lane: Lane) -> Row | None:

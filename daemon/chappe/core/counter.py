@@ -176,7 +176,7 @@ class Counter:
         if not dead and not ids:
             for lane in stock.order:
                 if stream in ("", lane.spec.name):
-                    lane.blocked_until = None
+                    lane.blocked_until, lane.shunned = None, False
             stock.worth_a_look = True
         return len(chosen)
 

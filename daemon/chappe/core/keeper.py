@@ -73,6 +73,7 @@ class Keeper:
         self._scribe = Scribe(boot, clock, boots)
         self._standings = standings
         self._under_way: list[Batch] | None = None
+        self._telling: list[Lane] = []
         self._owed: dict[tuple[str, str, int], Standing] = {}
         self._forgotten: list[int] = []
         self._forgetting = 0
@@ -162,6 +163,7 @@ class Keeper:
             self.due = self._next(now, online=online)
             return None
         self._under_way = list(batches.values())
+        self._telling = list(lanes.values())
         self._last = now
         self._forgetting = len(self._forgotten)
         if books:
@@ -233,6 +235,8 @@ class Keeper:
         """Nothing of the commit under way is on the disk: all of it waits again."""
         for batch in self._under_way or ():
             batch.undone()
+        for lane in self._telling:
+            lane.changed = lane.gaps.changed = True
         self._under_way = None
         self.failing = code
         self._retry_at = Ns(now + RETRY_EVERY)

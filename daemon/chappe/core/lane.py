@@ -40,6 +40,8 @@ class Lane(Intake):
         blocked_until: the broker refused the head; not before then is it tried again.
         held: whether the broker forbids this stream.
         urgent: whether a row waits for being written before it can leave.
+        shunned: whether trying its head ended a connection: a new one alone is no reason to try it again.
+        poisons: how many of its messages in a row ended connections for good.
         rationed: whether there are no bytes for it this month.
         dead: how many dead letters there are.
     """
@@ -53,6 +55,8 @@ class Lane(Intake):
         self.unsure: list[int] = []
         self.blocked_until: Ns | None = None
         self.held = False
+        self.shunned = False
+        self.poisons = 0
         self.rationed = False
         self.urgent = False
         self._early: set[tuple[str, int]] = set()
@@ -86,6 +90,7 @@ class Lane(Intake):
     def delivered(self, token: int, now: Ns) -> Row | None:
         """The broker has it. Returns the row if that ends its stay here, None if a consumer has to confirm it first."""
         self.refusals, self.blocked_until, self.held = 0, None, False
+        self.shunned, self.poisons = False, 0
         row = self.flying.pop(token)
         if self.spec.confirm and (row.boot, row.seq) not in self._early:
             self.confirming[row.boot, row.seq] = (row, now)
@@ -130,7 +135,12 @@ class Lane(Intake):
         for row in sorted(self.flying.values(), key=_id, reverse=True):
             self.queue.put_back(row)
         self.flying.clear()
-        self.blocked_until, self.refusals = None, 0
+        self.try_again()
+
+    def try_again(self) -> None:
+        """A new connection may change the broker's mind, unless this stream is what ended the last."""
+        if not self.shunned:
+            self.blocked_until, self.refusals = None, 0
 
     def resend(self, before: Ns) -> bool:
         """Offer again what the broker has had since before `before` and nobody has confirmed. Returns whether there was any."""

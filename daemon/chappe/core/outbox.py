@@ -106,7 +106,7 @@ class Outbox:
         self.stock.since = now
         self.sender.restart(now)
         for lane in self.stock.order:
-            lane.blocked_until = None
+            lane.try_again()
         self.stock.worth_a_look = True
 
     def link_down(self, now: Ns, *, cut: bool = False) -> None:

@@ -15,6 +15,9 @@ from chappe.core.stock import Stock
 from chappe.core.units import SECOND, Ns
 from chappe.core.verdicts import FAILURE, NOT_AUTHORIZED, judge, pause
 
+POISONS = 2
+"""Messages of one stream in a row that are given up as poison; with the next the stream is held."""
+
 CONFIRM_WITHIN = 60 * SECOND
 """How long a consumer has to confirm a message before it is sent again."""
 
@@ -44,6 +47,7 @@ class Returns:
         self._streams = {topic: stream for stream, topic in names.items()}
         self._echo = echo
         self._told: list[Refusal] = []
+        self._refused: set[str] = set()
 
     def acked(self, items: Iterable[Ack], now: Ns) -> list[Refusal]:
         """Book PUBACKs.
@@ -85,6 +89,7 @@ class Returns:
         if verdict == "done":
             return self._delivered(lane, item.token, now, heard=reason != "no_subscriber")
         self._echo.forget(lane.spec.name)
+        self._refused.add(lane.spec.name)
         row.attempts += 1
         if verdict == "dead":
             del lane.flying[item.token]
@@ -107,7 +112,8 @@ class Returns:
         """
         stock = self._stock
         if cut:
-            self._suspect(now)
+            self._blame(now)
+        self._refused.clear()
         stock.tokens.clear()
         for lane in stock.order:
             lane.take_all_back()
@@ -115,6 +121,14 @@ class Returns:
             lane.resend(now)
             if lane.spec.class_ == "transient":
                 stock.drop_all(lane, "offline", now)
+
+    def _blame(self, now: Ns) -> None:
+        """The peer has ended the connection. Some brokers do that after each refusal; else anything that was in flight may be why."""
+        if not self._refused:
+            self._suspect(now)
+        for stream in self._refused:
+            lane = self._stock.lanes[stream]
+            lane.shunned = lane.held
 
     def _suspect(self, now: Ns) -> None:
         for lane in self._stock.order:
@@ -124,12 +138,24 @@ class Returns:
         lane_alone = self._stock.tokens.get(alone) if alone is not None else None
         if alone is None or lane_alone is None:
             return
-        self._stock.bury(lane_alone, lane_alone.flying.pop(alone), "poison", now)
-        self._told.append(Refusal(lane_alone.spec.name, "poison"))
+        self._convict(lane_alone, alone, now)
         # The culprit is found: the others only flew with it.
         for lane in self._stock.order:
             for row in (*lane.queue.rows, *lane.flying.values()):
                 row.flights = 0
+
+    def _convict(self, lane: Lane, alone: int, now: Ns) -> None:
+        """One message is poison; the third in a row of one stream means that the broker bears none of them, and says so in its own way."""
+        lane.poisons += 1
+        if lane.poisons <= POISONS:
+            self._stock.bury(lane, lane.flying.pop(alone), "poison", now)
+            self._told.append(Refusal(lane.spec.name, "poison"))
+            return
+        lane.take_back(alone)
+        lane.held = lane.shunned = True
+        lane.blocked_until = Ns(now + pause("held", 1))
+        self._stock.wake_by(lane.blocked_until)
+        self._told.append(Refusal(lane.spec.name, "stream_held"))
 
     def echoed(self, topic: str, payload: bytes, now: Ns) -> None:
         """A message of our own has come back to us."""

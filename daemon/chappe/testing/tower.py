@@ -142,12 +142,12 @@ class Tower(World):
         self._up = True
         self.feed(ev.LinkUp(at=self.clock.now(), protocol=protocol, window=self.window, max_packet=max_packet))
 
-    def link_down(self, status: ev.LinkStatus = "lost") -> None:
-        """The broker is gone; what was in flight is never acknowledged."""
+    def link_down(self, status: ev.LinkStatus = "lost", *, cut: bool = False) -> None:
+        """The broker is gone (`cut`: it ended the connection itself); what was in flight is never acknowledged."""
         self._up = False
         self._coming = [item for item in self._coming if not isinstance(item[2], ev.Acked)]
         heapq.heapify(self._coming)
-        self.feed(ev.LinkDown(at=self.clock.now(), status=status))
+        self.feed(ev.LinkDown(at=self.clock.now(), status=status, cut=cut))
 
     def sensor(self, name: str, value: Any) -> None:
         """A sensor was read."""

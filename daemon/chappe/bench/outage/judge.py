@@ -188,10 +188,10 @@ def _open_ends(
     values = {value: boot for (boot, _), value in accepted.items()}
     covered = 0
     for kill in kills:
-        before = [number for number, at in enumerate(offered) if at <= kill.at]
-        last = max((number for number in before if number in values), default=-1)
+        last = max((value for value in values if 0 <= value < len(offered) and offered[value] <= kill.at), default=-1)
         if last >= 0 and values[last] in crashed:
-            covered += len(before) - 1 - last
+            following = min((value for value in values if value > last), default=len(offered))
+            covered += following - 1 - last
     return covered
 
 
