@@ -425,7 +425,7 @@ def test_a_rejected_model_is_a_fault_that_names_it_and_a_good_one_heals_it() -> 
 # ── the link ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.feature("MQT-05", breaks="chappe.core.parts.wire:Wire.state_payload")
+@pytest.mark.feature("MQT-05", breaks="chappe.core.parts.farewell:state")
 def test_a_connect_announces_state_info_signal_retained_and_a_clean_stop_says_stopped_with_last_numbers() -> None:
     tower = Tower(CAMERA + '[sensors.a]\ndriver = "simulated"\nevery = "1s"\n')
     tower.link_up()

@@ -132,9 +132,7 @@ def test_live_messages_of_higher_priority_never_wait() -> None:
         (2, 1, [0.0, 0.5, 1.0, 1.5]),
     ],
 )
-def test_a_backlog_leaves_at_the_configured_rate_in_strides_of_50_ms(
-    rate: int, first: int, times: list[float]
-) -> None:
+def test_a_backlog_leaves_at_the_configured_rate_in_strides_of_50_ms(rate: int, first: int, times: list[float]) -> None:
     it = Rig(f"[mqtt]\ndrain_rate = {rate}\n[streams.tick]\n")
     it.put("tick", *range(first * 4))
     it.advance(1)

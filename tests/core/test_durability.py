@@ -174,7 +174,7 @@ def test_of_first_nothing_that_ever_left_is_lost_by_a_kill() -> None:
 def test_of_behind_a_kill_costs_at_most_250_ms_and_the_slowest_commit(commit_s: float) -> None:
     """What was acknowledged or written is there; of a thousand a second at most 250 + what one commit takes are not."""
     it, after = torn(commit_s)
-    accepted = {seq for seq in range(1, 301)} | {row.seq for row in it.rows.values() if row.stream == "fast"}
+    accepted = set(range(1, 301)) | {row.seq for row in it.rows.values() if row.stream == "fast"}
     there = arrived(it, after, "fast")
     assert accepted <= there
     assert there == set(range(1, len(there) + 1))
@@ -328,7 +328,9 @@ def test_latest_is_written_every_ten_seconds_and_at_a_stop(folder: Path | None) 
 
 
 @pytest.mark.feature("OUT-03", breaks="chappe.core.sender:Sender._write_first")
-def test_a_latest_row_that_has_changed_since_it_was_written_is_written_again_before_it_leaves(folder: Path | None) -> None:
+def test_a_latest_row_that_has_changed_since_it_was_written_is_written_again_before_it_leaves(
+    folder: Path | None,
+) -> None:
     """Else a kill would bring the same number again with the older value."""
     it = open_rig(folder, KINDS)
     it.put("room", 1)
@@ -417,7 +419,7 @@ def test_a_row_stays_on_disk_until_its_success(folder: Path | None) -> None:
     assert killed(after, None if folder is None else folder.with_name("stateb2"), "00000000000000c3").seqs("tick") == []
 
 
-class Killed(Exception):
+class KilledError(Exception):
     """This was its last effect."""
 
 
@@ -455,7 +457,7 @@ class Mortal(Rig):
         if self.store_first:
             effects.sort(key=lambda effect: isinstance(effect, ef.Publish))
         super()._carry_out(effects[: self.life - 1])
-        raise Killed
+        raise KilledError
 
 
 def connect(it: Mortal, chance: random.Random) -> None:
@@ -477,7 +479,7 @@ def live(it: Mortal, values: int, chance: random.Random) -> None:
             it.advance(chance.choice([0.001, 0.01, 0.1]))
             if chance.random() < 0.1:
                 connect(it, chance)
-    except Killed:
+    except KilledError:
         return
 
 

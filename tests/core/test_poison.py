@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
 from chappe.core import events as ev
@@ -9,7 +11,7 @@ from chappe.core.sender import POISON_AFTER
 from chappe.core.stored import DeadRow
 from chappe.testing.world import Published
 
-from .rig import BUSY, FORBIDDEN, TOO_LARGE, Rig, no_acks, stream_of
+from .rig import BUSY, FORBIDDEN, TOO_LARGE, Rig, no_acks, ns, stream_of
 
 NEXT = "00000000000000b2"
 TWO = "[streams.tick]\n[streams.tock]\n"
@@ -184,6 +186,60 @@ def test_a_disk_that_fails_while_letters_are_buried_buries_them_later() -> None:
     assert it.audits
 
 
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_message_refused_while_it_is_being_written_is_one_letter_and_no_row(fails: bool) -> None:
+    """Whether that write succeeds or not: books, rows and letters agree, also for the next boot."""
+    it = refusing("tick", TOO_LARGE)
+    it.advance(1)
+    it.shelf.delay = ns(0.1)
+    it.ack_after = 0.3
+    it.put("tick", 1)
+    it.advance(0.32)  # writing began at 0.25 s
+    assert [letter.seq for letter in letters(it)] == [1]
+    it.shelf.fail = "store_failed" if fails else None
+    it.advance(0.1)
+    it.shelf.fail = None
+    it.advance(5)
+    after = it.next_boot(NEXT)
+    assert (after.rows, [letter.seq for letter in letters(after)]) == ({}, [1])
+    assert after.book("tick")["queued"] == 1
+    assert (it.audits, after.audits) == (True, True)
+
+
+def test_letters_dropped_while_nothing_can_be_written_are_dropped_in_the_books_as_well() -> None:
+    """Letter and books go in one commit, also when the first attempt at it fails."""
+    it = refusing("tick", TOO_LARGE)
+    it.put("tick", 1, 2)
+    it.advance(1)
+    it.shelf.fail = "store_failed"
+    it.asked("queue-drop", dead=True)
+    it.advance(1)
+    it.shelf.fail = None
+    it.advance(1.1)
+    assert it.shelf.tables.dead == {}
+    assert (it.entry("tick").book.queued, it.entry("tick").book.spilled) == (0, 2)
+    assert it.next_boot(NEXT).audits
+
+
+def test_a_row_delivered_while_it_is_written_anew_in_vain_is_deleted_and_counted_so() -> None:
+    """It had been written before, without the gap that it was to disclose."""
+    it = Rig()
+    it.put("tick", 1, 2)
+    it.advance(0.1)
+    first = min(it.rows)
+    it.shelf.fail = "store_failed"
+    it.asked("queue-drop", ids=[first])
+    it.shelf.delay = ns(0.2)
+    it.ack_after = 0.5
+    it.link_up()
+    it.advance(6)
+    assert it.book("tick")["delivered"] == 1
+    it.shelf.fail = None
+    it.advance(3)
+    assert (it.rows, it.entry("tick").rows, it.entry("tick").book.queued) == ({}, 0, 0)
+    assert it.next_boot(NEXT).audits
+
+
 # ── poison ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -302,5 +358,5 @@ def test_a_suspect_that_behaves_when_it_is_alone_is_delivered() -> None:
     it.advance(1)
     assert it.values("tick") == [0, 1, 2, 3, 4]
     at = [m.at for m in it.stream("tick")]
-    assert all(later - earlier >= 0.0999 for earlier, later in zip(at, at[1:], strict=False))
+    assert all(later - earlier >= 0.0999 for earlier, later in pairwise(at))
     assert letters(it) == []

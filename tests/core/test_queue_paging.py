@@ -221,7 +221,9 @@ def test_a_long_one_keeps_a_page_and_leaves_what_is_written_on_disk() -> None:
 
 
 @pytest.mark.usefixtures("small_pages")
-@pytest.mark.parametrize("change", [{"dirty": True}, {"writing": True}, {"payload": b"x"}, {"data": {}}, {"stored": False}])
+@pytest.mark.parametrize(
+    "change", [{"dirty": True}, {"writing": True}, {"payload": b"x"}, {"data": {}}, {"stored": False}]
+)
 def test_what_the_disk_does_not_hold_as_it_is_stays_in_memory(change: dict[str, Any]) -> None:
     """And all that comes behind it, for the sake of order."""
     it = filled(9)
@@ -247,7 +249,9 @@ def test_pages_come_in_until_nothing_is_left_on_the_shelf_and_the_tail_joins() -
 
 
 @pytest.mark.usefixtures("small_pages")
-@pytest.mark.parametrize(("there", "bad", "missing"), [([5, 6], 0, 3), ([5, 6], 3, 3), ([], 0, 5), ([5, 6, 7, 8, 9], 0, 0)])
+@pytest.mark.parametrize(
+    ("there", "bad", "missing"), [([5, 6], 0, 3), ([5, 6], 3, 3), ([], 0, 5), ([5, 6, 7, 8, 9], 0, 0)]
+)
 def test_rows_that_are_not_there_any_more_are_counted(there: list[int], bad: int, missing: int) -> None:
     it = filled(9)
     it.shelve()

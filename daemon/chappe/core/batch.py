@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from itertools import count
 
 from chappe.core.books import Book
 from chappe.core.boots import Boots
@@ -113,7 +114,7 @@ class Scribe:
         self._boot = boot
         self._clock = clock
         self._boots = boots
-        self._number = 0
+        self._numbers = count(1)
 
     def commit(
         self,
@@ -135,11 +136,10 @@ class Scribe:
             standings: delivery states to keep.
             clean: whether the boot ends with it.
         """
-        self._number += 1
         dead = [(batch.lane, row, reason) for batch in batches.values() for row, reason in batch.burials]
         never = {row.id for _, row, _ in dead}.intersection(forgotten)  # given up before they were buried
         return Commit(
-            number=self._number,
+            number=next(self._numbers),
             at=now,
             rows=tuple(self._row(batch.lane, row) for batch in batches.values() for row in batch.rows),
             gone=(*(row_id for batch in batches.values() for row_id in batch.leaving), *never),
@@ -176,7 +176,7 @@ class Scribe:
             bytes=max(0, size),
             book=_settled(lane.book, rows + lane.dead),
             boot=self._boot,
-            seq=lane.unsettled - 1,
+            seq=unsettled(lane) - 1,
             gaps=lane.gaps.as_stored(self._boot),
         )
 
@@ -186,3 +186,15 @@ def _settled(book: Book, queued: int) -> Book:
     loose = book.queued - queued
     values = {name: getattr(book, name) for name in Book.__struct_fields__}
     return Book(**{**values, "produced": book.produced - loose, "queued": queued})
+
+
+def unsettled(lane: Lane) -> int:
+    """Lowest number of this boot that is neither on disk nor done with; one more than the last number given where there is none."""
+    pending = lane.pending
+    while pending and (pending[0].done or (pending[0].stored and not pending[0].dirty)):
+        pending.popleft()
+    if not lane.durable or lane.spec.class_ == "latest":
+        flying = lane.flying.values()
+        loose = [row.seq for row in (*lane.rows, *flying) if not row.stored and not row.writing and not row.boot]
+        return min(loose, default=lane.seq + 1)
+    return next((row.seq for row in pending if not row.stored and not row.done and not row.boot), lane.seq + 1)

@@ -10,7 +10,7 @@ import msgspec
 
 
 class Book(msgspec.Struct, kw_only=True):
-    """Counters of one stream since the boot.
+    """Counters of one stream over all boots, as far as the store knows them.
 
     Attributes:
         produced: values that entered the stream.

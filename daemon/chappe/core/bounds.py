@@ -57,34 +57,37 @@ class Bounds:
         used = max(totals.rows / limits.rows, totals.bytes / limits.bytes, totals.loose / limits.memory_bytes)
         return used >= NEARLY or self._frozen is not None
 
-    def victim(self, newest: Lane) -> tuple[Lane, Row] | None:
-        """Which row gives way: `latest` before `log`, low priority before high, alarms last; None when nothing has to or can.
-
-        Args:
-            newest: the lane that took in a value last.
-        """
+    def victim(self) -> tuple[Lane, Row] | None:
+        """Which row gives way: `latest` before `log`, low priority before high, alarms last; None when nothing has to or can."""
         if not self.over:
             return None
-        if self._limits.spill == "newest" and (row := newest.queue.newest) is not None:
-            return newest, row
         # While nothing can be written, what lies on disk already takes no room where it is short.
         loose = self._totals.loose > self._limits.memory_bytes
         # Alarms wait in memory where the disk is short: only what bounds that takes them.
         lanes = self._lanes if self._brimful else [one for one in self._lanes if one.spec.priority < PROTECTED_PRIORITY]
-        choices = [(lane, row) for lane in lanes if (row := _first(lane, loose=loose)) is not None]
+        pick = _last if self._limits.spill == "newest" and not loose else _first
+        choices = [(lane, row) for lane in lanes if (row := pick(lane, loose=loose)) is not None]
         return min(choices, key=lambda choice: self._worth(*choice), default=None)
 
     def _worth(self, lane: Lane, row: Row) -> tuple[bool, bool, int, int]:
         protected = lane.spec.priority >= PROTECTED_PRIORITY
+        age = -row.accepted if self._limits.spill == "newest" else row.accepted
         if self._limits.spill_order == "age":
-            return protected, False, 0, row.accepted
-        return protected, lane.spec.class_ != "latest", lane.spec.priority, row.accepted
+            return protected, False, 0, age
+        return protected, lane.spec.class_ != "latest", lane.spec.priority, age
+
+
+def _last(lane: Lane, *, loose: bool) -> Row | None:
+    """The newest row of a lane that may give way."""
+    del loose
+    rows = lane.queue.tail or lane.queue.rows
+    return rows[-1] if rows and rows[-1].payload is None else None
 
 
 def _first(lane: Lane, *, loose: bool) -> Row | None:
     """The oldest row of a lane that may give way: one that was not handed to a socket in this boot."""
     if not loose or not lane.durable:
-        return lane.queue.oldest
+        return next((row for row in lane.queue.rows if row.payload is None), None)
     return next(
         (row for row in lane.pending if row.dirty and not row.stored and not row.done and row.payload is None), None
     )

@@ -171,7 +171,7 @@ class Counter:
         chosen = tuple(row.id for row in stock.dead.values() if self._meant(row.id, row.stream, ids, stream))
         if chosen and not stock.exhuming:
             stock.exhuming = chosen
-            stock.keeper.pause(Ns(now + PATIENCE))
+            stock.keeper.retry_at = Ns(now + PATIENCE)
             stock.wishes.append(Exhume(ids=chosen))
         if not dead and not ids:
             for lane in stock.order:

@@ -57,6 +57,7 @@ class Engine:
         self.news.wire = self.wire
         self.farewell = Farewell(context, self.wire)
         self.news.keep = self.keep
+        self.news.archive = self.archive
         self._handlers: Mapping[type[ev.Event], Callable[[Any], None]] = self._table()
         self._dues = (
             self.eyes.due,

@@ -54,6 +54,7 @@ class Keeper:
     Attributes:
         due: when `commit` wants to be called.
         failing: why nothing can be written, empty while it can.
+        retry_at: no commit before this, as the disk is bad, or the store itself is about to change what commits tell.
         known: whether the store knows of this boot, so that a kill from now on is seen by the next one.
     """
 
@@ -81,7 +82,7 @@ class Keeper:
         self._latest_at: Ns | None = None
         self._books_at = Ns(now + BOOKS_EVERY)
         self._at_once = False
-        self._retry_at = now
+        self.retry_at = now
         self._last = Ns(now - GROUP)
 
     # ── what happens ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -116,10 +117,6 @@ class Keeper:
         self._forgotten.extend(ids)
         self.wants(now)
 
-    def pause(self, until: Ns) -> None:
-        """No commit before `until`, as the store itself is about to change what they tell."""
-        self._retry_at = until
-
     def all_at_once(self, now: Ns) -> None:
         """The link is lost: what is not acknowledged goes to disk now."""
         self._at_once = True
@@ -129,10 +126,6 @@ class Keeper:
     def next_due(self) -> Ns | None:
         """When `commit` wants to be called; None while a commit is under way, or there is nothing to write."""
         return None if self._under_way is not None else self.due
-
-    @property
-    def under_way(self) -> bool:
-        return self._under_way is not None
 
     @property
     def rows_under_way(self) -> list[tuple[Lane, Row]]:
@@ -169,13 +162,15 @@ class Keeper:
         if books:
             self._books_at = Ns(now + BOOKS_EVERY)
         self.due = None
-        return self._scribe.commit(batches, lanes, now, forgotten=self._forgotten, standings=tuple(self._owed.values()), clean=last)
+        return self._scribe.commit(
+            batches, lanes, now, forgotten=self._forgotten, standings=tuple(self._owed.values()), clean=last
+        )
 
     def _may(self, now: Ns) -> bool:
-        if self.due is None or now < self.due or self.under_way:
+        if self.due is None or now < self.due or self._under_way is not None:
             return False
-        if now < self._retry_at:
-            self.due = self._retry_at
+        if now < self.retry_at:
+            self.due = self.retry_at
             return False
         return True
 
@@ -239,9 +234,9 @@ class Keeper:
             lane.changed = lane.gaps.changed = True
         self._under_way = None
         self.failing = code
-        self._retry_at = Ns(now + RETRY_EVERY)
+        self.retry_at = Ns(now + RETRY_EVERY)
         due = self._next(now, online=online)
-        self.due = self._retry_at if due is None else max(self._retry_at, due)
+        self.due = self.retry_at if due is None else max(self.retry_at, due)
 
 
 def _is_latest(lane: Lane) -> bool:

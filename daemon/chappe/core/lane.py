@@ -41,6 +41,7 @@ class Lane(Intake):
         held: whether the broker forbids this stream.
         urgent: whether a row waits for being written before it can leave.
         shunned: whether trying its head ended a connection: a new one alone is no reason to try it again.
+        troubled: whether a refusal has been told of that no delivery has ended.
         poisons: how many of its messages in a row ended connections for good.
         rationed: whether there are no bytes for it this month.
         dead: how many dead letters there are.
@@ -56,6 +57,7 @@ class Lane(Intake):
         self.blocked_until: Ns | None = None
         self.held = False
         self.shunned = False
+        self.troubled = False
         self.poisons = 0
         self.rationed = False
         self.urgent = False
@@ -202,18 +204,6 @@ class Lane(Intake):
     def rows(self) -> list[Row]:
         """The rows that wait and are in memory, in order."""
         return [*self.queue.rows, *self.queue.tail]
-
-    @property
-    def unsettled(self) -> int:
-        """Lowest number of this boot that is neither on disk nor done with; one more than the last number given where there is none."""
-        pending = self.pending
-        while pending and (pending[0].done or (pending[0].stored and not pending[0].dirty)):
-            pending.popleft()
-        if not self.durable or self._latest:
-            flying = self.flying.values()
-            loose = [row.seq for row in (*self.rows, *flying) if not row.stored and not row.writing and not row.boot]
-            return min(loose, default=self.seq + 1)
-        return next((row.seq for row in pending if not row.stored and not row.done and not row.boot), self.seq + 1)
 
     @property
     def depth(self) -> int:

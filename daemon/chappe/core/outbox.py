@@ -92,7 +92,7 @@ class Outbox:
         if lane.spec.class_ == "transient" and (lane.rationed or not stock.online):
             stock.drop_all(lane, "offline", now)
         elif stock.bounds.over:
-            stock.spill(lane, now)
+            stock.spill(now)
         stock.keeper.entered(lane, now, online=stock.online)
         if stock.wake is None:
             stock.wake_by(now + lane.spec.expiry)
@@ -152,9 +152,8 @@ class Outbox:
         self.returns.link_down(now, cut=False)
         stock.drop_loose(now)
         self.shelves.expect()
-        if stock.keeper.under_way:
-            # Written once more: the store obeys in order, and the same rows under the same ids change nothing.
-            stock.keeper.failed("", now, online=False)
+        # What is under way is written once more: the store obeys in order, and the same rows under the same ids change nothing.
+        stock.keeper.failed("", now, online=False)
         commit = stock.keeper.commit(now, online=False, last=True)
         assert commit is not None
         return commit

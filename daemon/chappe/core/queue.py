@@ -222,17 +222,6 @@ class Queue:
         """Rows that wait."""
         return len(self.rows) + self.shelf + len(self.tail)
 
-    @property
-    def oldest(self) -> Row | None:
-        """The oldest row that may be dropped: one that was not handed over in this boot."""
-        return next((row for row in self.rows if row.payload is None), None)
-
-    @property
-    def newest(self) -> Row | None:
-        """The newest row, unless it was handed over."""
-        rows = self.tail or self.rows
-        return rows[-1] if rows and rows[-1].payload is None else None
-
 
 def _weight(rows: Iterable[Row]) -> int:
     return sum(row.size for row in rows)

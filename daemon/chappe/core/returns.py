@@ -72,7 +72,8 @@ class Returns:
 
     def _delivered(self, lane: Lane, token: int, now: Ns, *, heard: bool = True) -> bool:
         """Returns whether a written row is done with."""
-        if lane.refusals:
+        if lane.troubled:
+            lane.troubled = False
             self._told.append(Refusal(lane.spec.name, "", healed=True))
         row = lane.flying[token]
         row.flights = 0
@@ -100,8 +101,12 @@ class Returns:
             lane.held = verdict == "held"
             lane.blocked_until = Ns(now + pause(verdict, lane.refusals))
             self._stock.wake_by(lane.blocked_until)
-        self._told.append(Refusal(lane.spec.name, "stream_held" if verdict == "held" else reason))
+        self._tell(lane, "stream_held" if verdict == "held" else reason)
         return False
+
+    def _tell(self, lane: Lane, code: str) -> None:
+        lane.troubled = True
+        self._told.append(Refusal(lane.spec.name, code))
 
     def link_down(self, now: Ns, *, cut: bool) -> None:
         """Nothing is in flight any more.
@@ -149,13 +154,13 @@ class Returns:
         lane.poisons += 1
         if lane.poisons <= POISONS:
             self._stock.bury(lane, lane.flying.pop(alone), "poison", now)
-            self._told.append(Refusal(lane.spec.name, "poison"))
+            self._tell(lane, "poison")
             return
         lane.take_back(alone)
         lane.held = lane.shunned = True
         lane.blocked_until = Ns(now + pause("held", 1))
         self._stock.wake_by(lane.blocked_until)
-        self._told.append(Refusal(lane.spec.name, "stream_held"))
+        self._tell(lane, "stream_held")
 
     def echoed(self, topic: str, payload: bytes, now: Ns) -> None:
         """A message of our own has come back to us."""

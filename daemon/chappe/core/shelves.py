@@ -48,7 +48,7 @@ class Shelves:
         self._missing(lane, missing, now)
         for row in [row for row in lane.queue.rows if row.id <= lane.queue.unwanted and row.payload is None]:
             self._stock.drop(lane, row, "operator", now)
-        self._stock.spill(lane, now)
+        self._stock.spill(now)
         self._stock.wake_by(now)
         self.page_in()
         self._stock.worth_a_look = True
@@ -78,7 +78,7 @@ class Shelves:
             lane.queue.revive(row)
             self._stock.dead.pop(row.id, None)
         self._stock.exhuming = ()
-        self._stock.keeper.pause(now)
+        self._stock.keeper.retry_at = now
         self._stock.keeper.wants(now)
         self._stock.worth_a_look = True
 

@@ -137,9 +137,9 @@ class Stock:
             if not lane.durable:
                 self.drop_all(lane, "spilled", now)
 
-    def spill(self, lane: Lane, now: Ns) -> None:
-        """Make room after `lane` took something in."""
-        while (victim := self.bounds.victim(lane)) is not None:
+    def spill(self, now: Ns) -> None:
+        """Make room where bounds are passed."""
+        while (victim := self.bounds.victim()) is not None:
             self.drop(*victim, "spilled", now)
 
     def expire(self, lane: Lane, now: Ns) -> None:

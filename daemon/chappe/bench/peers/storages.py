@@ -75,6 +75,8 @@ class Storage:
         assert self._process is not None, "start() comes first"
         self._process.kill()
         self._process.wait()
+        if self._process.stdin is not None:
+            self._process.stdin.close()
 
     def recovered(self) -> list[int]:
         """Tell it to drain; every number it gave back, in order.

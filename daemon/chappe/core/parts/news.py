@@ -15,6 +15,7 @@ from chappe.core.settings import from_data, to_data
 from chappe.core.units import SECOND, Ns
 
 if TYPE_CHECKING:
+    from chappe.core.parts.archive import Archive
     from chappe.core.parts.keep import Keep
     from chappe.core.parts.wire import Wire
 
@@ -35,6 +36,7 @@ class News:
     def __init__(self, context: Context, eyes: Eyes) -> None:
         self.wire: Wire
         self.keep: Keep
+        self.archive: Archive
         self._context = context
         self._eyes = eyes
         self._due = Ns(context.now + context.config.health.every)
@@ -124,6 +126,7 @@ class News:
                 "offline_s": self.wire.offline_s(),
             },
             "budget": context.budget.document(),
+            "receipts": self.archive.document(),
             **self._certificates(),
             "requests_refused": self.wire.refused,
             "faults": context.faults.listing(context.now),
