@@ -376,6 +376,6 @@ class Machine(RuleBasedStateMachine):
                 assert known, f"{stream} {boot} {seq} is a hole that nobody disclosed"
 
 
-TestMachine = Machine.TestCase
-TestMachine.settings = settings(max_examples=60, stateful_step_count=60, deadline=None)
-TestMachine = pytest.mark.feature("OUT-12", breaks="chappe.core.gaps:Gaps.add")(TestMachine)
+@pytest.mark.feature("OUT-12", breaks="chappe.core.gaps:Gaps.add")
+class TestMachine(Machine.TestCase):
+    settings = settings(max_examples=60, stateful_step_count=60, deadline=None)
