@@ -190,8 +190,8 @@ def test_by_default_a_log_row_expires_after_604800_seconds_also_over_restarts() 
     after.put("tick", 2, 3)
     after.advance(1)
     assert after.losses("tick") == [
-        (1, {"boot": OLD, "from": 1, "to": 1, "n": 1, "reason": "expired"}),
-        (2, {"boot": OLD, "from": 2, "reason": "crash"}),
+        (1, {"boot": OLD, "from": 2, "reason": "crash"}),
+        (2, {"boot": OLD, "from": 1, "to": 1, "n": 1, "reason": "expired"}),
     ]
 
 

@@ -52,22 +52,24 @@ class Gaps:
                 return
 
     def for_message(self, seq: int) -> tuple[Lost, ...]:
-        """The gaps that a message of this boot with number `seq` has to disclose: those before it, of one boot, a crash alone."""
+        """The gaps that a message of this boot with number `seq` has to disclose: a crash first and alone, else those before it of one boot."""
         if not self.pending:
             return ()
+        crash = next((gap for gap in self.pending if gap.to is None), None)
+        if crash is not None:
+            return (crash,)
         first = self.pending[0]
-        if first.to is None:
-            return (first,)
         found = []
         for gap in self.pending:
-            if gap.boot != first.boot or gap.to is None or (not gap.boot and gap.to >= seq):
+            if gap.boot != first.boot or (not gap.boot and (gap.to or 0) >= seq):
                 break
             found.append(gap)
         return tuple(found)
 
     def ride(self, row_id: int, gaps: tuple[Lost, ...]) -> Lost:
         """These gaps are disclosed by the message of this row; they are kept until the row is acknowledged, or stored with them."""
-        del self.pending[: len(gaps)]
+        for gap in gaps:
+            self.pending.remove(gap)
         self.riding[row_id] = gaps
         self.changed = True
         whole = gaps[0]
