@@ -486,7 +486,7 @@ def test_a_page_that_is_just_full_says_whether_more_would_follow(told: Stand) ->
     assert asked(told, stream="s", n=29).more
 
 
-@pytest.mark.feature("HIS-02", breaks="chappe.edge.store.search:Search.advance")
+@pytest.mark.feature("HIS-02", breaks="chappe.edge.store.search:_contains")
 def test_text_is_looked_for_in_the_data_without_regard_to_case(told: Stand) -> None:
     """12 of 30 have it: 10, and 2 behind the cursor. The rest of the envelope does not count."""
     page = asked(told, stream="s", text="dOOr", n=10)
@@ -513,7 +513,7 @@ def test_since_is_a_wall_time(told: Stand) -> None:
     assert seqs(asked(told, stream="s", since=wall)) == [30, 29, 28]
 
 
-@pytest.mark.feature("HIS-03", breaks="chappe.edge.store.search:Search.advance")
+@pytest.mark.feature("HIS-03", breaks="chappe.edge.store.search:Search._numbered")
 def test_numbers_of_a_boot_close_a_gap(told: Stand) -> None:
     """In the order of numbers, equal bytes, page by page; numbers of another boot are others."""
     told.ask(Chronicle(entries=entries("s", 30, boot=NEXT)))
