@@ -215,7 +215,7 @@ def test_a_commit_that_fits_once_the_ballast_is_gone_is_written(tight: Tight, mo
     assert kinds(tight.put(500)) == ["Faulted store_full", "Committed"]
 
 
-@pytest.mark.feature("OUT-07", breaks="chappe.edge.store.disk:Disk.may_grow")
+@pytest.mark.feature("OUT-07", breaks="chappe.edge.store.disk:Disk.restore")
 def test_deletes_come_about_on_a_full_disk(tight: Tight) -> None:
     """And acknowledgements, books and states, but no rows and no letters, until there is room for a ballast again."""
     tight.put(300)
@@ -374,7 +374,7 @@ def test_a_file_system_that_is_really_full(tmp_path: Path) -> None:
     ran = subprocess.run(
         [unshare, *options, "sh", "-c", mount], capture_output=True, text=True, check=False, timeout=120
     )
-    if ran.returncode and "mount" in ran.stderr:
+    if ran.returncode and not ran.stderr.startswith("Traceback"):
         pytest.skip(f"no file system can be mounted here: {ran.stderr.strip()}")
     assert ran.returncode == 0, ran.stderr
     report = json.loads(ran.stdout)

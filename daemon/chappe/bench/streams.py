@@ -118,7 +118,9 @@ def through_engine(script: list[Any]) -> int:
             acks = tuple(Ack(effect.token) for effect in waiting if isinstance(effect, Publish))
             published += len(acks)
             answers: list[Any] = [Acked(at=event.at, items=acks)] if acks else []
-            answers += [Committed(at=event.at, number=effect.number) for effect in waiting if isinstance(effect, Commit)]
+            answers += [
+                Committed(at=event.at, number=effect.number) for effect in waiting if isinstance(effect, Commit)
+            ]
             waiting = [effect for answer in answers for effect in engine.step(answer)]
     return published
 

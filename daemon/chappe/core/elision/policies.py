@@ -62,7 +62,6 @@ class Policy(abc.ABC):
         assert slot.held is not None
         return slot.held
 
-
     def stretch(self, factor: int) -> None:  # noqa: B027 - most policies have no interval
         """Multiply the interval, where there is one, by `factor`."""
 

@@ -44,7 +44,8 @@ def prune_bytes(entries: Entries, now: WallNs, limit: int) -> None:
         stream = min(heads, key=lambda name: (name in LAST, heads[name][0].wall))
         peers = [name for name in heads if name != stream and (name in LAST) == (stream in LAST)]
         until = min((heads[name][0].wall for name in peers), default=None)
-        entries.remove(stream, _surplus(heads[stream], entries.bytes - limit, until), "bytes", now)
+        if not entries.remove(stream, _surplus(heads[stream], entries.bytes - limit, until), "bytes", now):
+            break
 
 
 def _prefix(places: Sequence[Place], limit: int) -> Sequence[Place]:
