@@ -25,7 +25,7 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 NOT_A_DISK = {"tmpfs", "ramfs", "overlay", "aufs"}
 
 hypothesis.settings.register_profile("laptop", deadline=None)
-hypothesis.settings.register_profile("ci", deadline=None, derandomize=True, database=None)
+hypothesis.settings.register_profile("ci", deadline=None, derandomize=True, database=None, max_examples=50)
 hypothesis.settings.register_profile("nightly", deadline=None, database=None, max_examples=1000)
 hypothesis.settings.load_profile("nightly" if os.environ.get("NIGHTLY") else "ci" if os.environ.get("CI") else "laptop")
 

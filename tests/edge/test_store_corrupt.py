@@ -289,6 +289,20 @@ def test_what_only_the_log_has_is_salvaged(bench: Bench) -> None:
     assert bench.fetched("tick") == [row.id for row in bench.ledger.of("tick")]
 
 
+@pytest.mark.parametrize("seed", [49, 50, 51])
+def test_noise_in_the_descriptions_of_tables_is_noise_like_any_other(bench: Bench, seed: int) -> None:
+    """SQLite quotes it in its message, which may then be no text at all."""
+    bench.fill()
+    content = bench.file.read_bytes()
+    for at in range(content.index(b"CREATE TABLE"), PAGE, 600):
+        noise = random.Random(seed).randbytes(64)
+        bench.file.write_bytes(content[:at] + noise + content[at + 64 :])
+        bench.open()
+        for stream in ("tick", "alert"):
+            assert bench.fetched(stream) == [row.id for row in bench.ledger.of(stream)]
+        bench.close()
+
+
 # ── while running ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 

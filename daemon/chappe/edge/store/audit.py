@@ -37,7 +37,7 @@ def audit(folder: Path, clock: Clock) -> list[str]:
             return _Auditor(link, clock).problems()
         finally:
             link.close()
-    except (sqlite3.Error, *codec.Unreadable) as error:
+    except (*codec.Troubles, *codec.Unreadable) as error:
         raise StoreError(
             f"{path} cannot be read: {error}", remedy="restart the daemon: it salvages what it can"
         ) from error

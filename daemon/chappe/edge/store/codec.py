@@ -30,6 +30,9 @@ _json = msgspec.json.encode
 # What a record can be that was not written by us: a value of another kind, text or JSON that is none, a checksum that is wrong.
 Unreadable = (ValueError, TypeError, KeyError, msgspec.MsgspecError)
 
+# What a file can do. Where SQLite's message quotes noise, the sqlite3 module fails over the message.
+Troubles = (sqlite3.Error, OSError, UnicodeDecodeError)
+
 
 class File(NamedTuple):
     """Data that lies in a file of its own."""
@@ -231,6 +234,8 @@ def corrupt_code(error: BaseException) -> bool:
     code = getattr(error, "sqlite_errorcode", 0)
     # A sector that cannot be read, or a file that ends too early, is a corrupt file; a write that fails is not.
     unreadable = (sqlite3.SQLITE_IOERR_READ, sqlite3.SQLITE_IOERR_SHORT_READ)
-    # Text that is no UTF-8 was not written by us; the sqlite3 module says so without a code.
-    garbled = isinstance(error, sqlite3.OperationalError) and str(error).startswith("Could not decode")
+    # Text that is no UTF-8 was not written by us; the sqlite3 module says so without a code, or chokes on it.
+    garbled = isinstance(error, UnicodeDecodeError) or (
+        isinstance(error, sqlite3.OperationalError) and str(error).startswith("Could not decode")
+    )
     return code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or code in unreadable or garbled

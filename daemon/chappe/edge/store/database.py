@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from chappe.edge.store.codec import CorruptError
+from chappe.edge.store.codec import CorruptError, Troubles
 
 PAGE = 4096
 
@@ -46,7 +46,7 @@ def connect(path: Path, *, writable: bool = True) -> sqlite3.Connection:
                 f"journal_size_limit={LOG_BYTES}",
             ):
                 link.execute(f"PRAGMA {pragma}")
-    except sqlite3.Error:
+    except Troubles:
         link.close()
         raise
     return link
@@ -126,10 +126,10 @@ class Database:
             link.execute("COMMIT")
         except BaseException:
             # Some errors roll back by themselves, and a corrupt file cannot; either way nothing was committed.
-            with contextlib.suppress(sqlite3.Error):
+            with contextlib.suppress(*Troubles):
                 if link.in_transaction:
                     link.execute("ROLLBACK")
-            with contextlib.suppress(sqlite3.Error):
+            with contextlib.suppress(*Troubles):
                 self.learn()
             raise
 

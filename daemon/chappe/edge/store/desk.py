@@ -6,7 +6,6 @@ It holds the same lock as a daemon, so that nobody else writes meanwhile.
 from __future__ import annotations
 
 import os
-import sqlite3
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -88,7 +87,7 @@ class Desk:
     def _told(self) -> Iterator[None]:
         try:
             yield
-        except (sqlite3.Error, OSError) as error:
+        except codec.Troubles as error:
             raise StoreError(
                 f"{self._base.path} cannot be used: {error}", remedy="start the daemon: it salvages what can be read"
             ) from error

@@ -6,7 +6,6 @@ Nothing of it is needed to deliver a message. Trouble with it is told and stays 
 from __future__ import annotations
 
 import errno
-import sqlite3
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -17,6 +16,7 @@ from chappe.core.stored import LANE_BITS, Entry, Page
 from chappe.core.units import DAY, MINUTE, SECOND, Ns
 from chappe.edge.host import Clock
 from chappe.edge.store.carry import carry_history
+from chappe.edge.store.codec import Troubles
 from chappe.edge.store.disk import Disk
 from chappe.edge.store.entries import BESIDE, Entries, Place
 from chappe.edge.store.faults import Faults
@@ -33,7 +33,6 @@ PRUNE_EVERY = MINUTE
 DEFAULT_AGE = Ns(7 * DAY)
 
 FAILED = "history_failed"
-Troubles = (sqlite3.Error, OSError)
 
 
 class Batch:

@@ -156,10 +156,12 @@ def _bounds(base: Base, link: sqlite3.Connection, table: str, ids: Sequence[int]
     before = link.execute(beside.format("DESC"), (low, ids[0] - 1)).fetchone()
     behind = link.execute(beside.format("ASC"), (ids[-1] + 1, high)).fetchone()
     known = [one for one in (before, behind, own) if one is not None and one[0] in base.boot_names]
-    boot = known[0][0] if known else 0
-    seqs = [one[1] for one in known if one[0] == boot and isinstance(one[1], int)]
-    from_ = before[1] + 1 if before is not None and before[0] == boot else min(seqs, default=1)
-    to = behind[1] - 1 if behind is not None and behind[0] == boot else None
-    if to is None or to < from_:
-        to = from_ + len(ids) - 1
-    return Lost(from_=from_, to=to, n=len(ids), reason="corrupt", boot=base.boot_names.get(boot, ""))
+    boot, n = known[0][0] if known else 0, len(ids)
+    end = behind[1] - 1 if behind is not None and behind[0] == boot else None
+    if before is not None and before[0] == boot:
+        start = before[1] + 1
+    else:
+        said = own[1] if own is not None and isinstance(own[1], int) else 1
+        start = said if end is None or said <= end else end - n + 1
+    to = end if end is not None and end >= start else start + n - 1
+    return Lost(from_=max(1, start), to=max(1, to), n=n, reason="corrupt", boot=base.boot_names.get(boot, ""))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import sqlite3
 from collections import deque
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,6 +20,7 @@ from chappe.core.units import SECOND, Ns
 from chappe.edge.host import Clock
 from chappe.edge.store.base import Base
 from chappe.edge.store.blobs import Blobs
+from chappe.edge.store.codec import Troubles
 from chappe.edge.store.disk import Disk
 from chappe.edge.store.faults import Faults
 from chappe.edge.store.folder import FILE, kernel_boot, lock
@@ -105,7 +105,7 @@ class Store:
             self._base.kernel = kernel_boot() if self._kernel is None else self._kernel
             self._found = self._vault.open()
             self._history.open()
-        except (OSError, sqlite3.Error) as error:
+        except Troubles as error:
             self._history.close()
             self._vault.close()
             self.close()

@@ -6,7 +6,6 @@ room for a ballast again. A corrupt file: what can be read of it goes into a new
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
@@ -18,6 +17,7 @@ from chappe.edge.host import Clock
 from chappe.edge.store import reading
 from chappe.edge.store.base import Base
 from chappe.edge.store.carry import carry_outbox
+from chappe.edge.store.codec import Troubles
 from chappe.edge.store.disk import Disk
 from chappe.edge.store.faults import Faults
 from chappe.edge.store.found import backlog
@@ -27,7 +27,6 @@ from chappe.edge.store.salvage import Rescue, prepare, rescue, unreadable
 T = TypeVar("T")
 SALVAGE_EVERY = MINUTE
 SHRINK_AT_ONCE = 8
-Troubles = (sqlite3.Error, OSError)
 
 
 class Vault:
