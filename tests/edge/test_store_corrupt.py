@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import random
 import sqlite3
+import struct
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -13,22 +15,27 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from chappe.core.effects import Chronicle, Consult, Effect, Fetch, Remember
+from chappe.core.effects import Chronicle, Consult, Count, Effect, Fetch, Remember
 from chappe.core.events import (
     CommitFailed,
     Committed,
     Consulted,
+    Counted,
     DiskSampled,
     Event,
     Faulted,
     Fetched,
+    Healed,
     StoreReset,
 )
 from chappe.core.stored import Entry, Query, Standing
 from chappe.core.units import SECOND, Ns, WallNs
 from chappe.edge.store import FILE, Store
 from chappe.edge.store.audit import audit
+from chappe.edge.store.base import Base
+from chappe.edge.store.codec import CorruptError
 from chappe.edge.store.database import PAGE
+from chappe.edge.store.losses import lose
 from chappe.testing import ManualClock
 
 from .ledger import Ledger, burial, values, without_fsync
@@ -378,6 +385,32 @@ def test_a_commit_that_cannot_be_redone_is_answered(bench: Bench, monkeypatch: p
     ]
 
 
+@pytest.mark.parametrize("question", ["page", "count"])
+def test_what_cannot_be_read_now_is_tried_again_and_never_answered_with_nothing(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, question: str
+) -> None:
+    """The core would take "no rows" for rows that are lost. A second later it is asked again; other work goes on."""
+    bench.fill()
+    bench.open()
+    fetch = bench.ledger.page("tick", limit=3)
+    asked = fetch if question == "page" else Count(stream="tick", after=fetch.after, upto=fetch.upto)
+    with monkeypatch.context() as broken:
+
+        def fail(*_: object) -> None:
+            raise OSError(5, "Input/output error")
+
+        broken.setattr("chappe.edge.store.reading.fetch", fail)
+        broken.setattr("chappe.edge.store.reading.count", fail)
+        posted = bench.ask(asked, bench.ledger.commit(bench.ledger.new("tick", b"1")))
+        assert [type(event) for event in posted] == [Faulted, Healed, Committed]
+        assert bench.store is not None
+        assert bench.store.step(bench.clock.now()) == 2 * SECOND
+    bench.clock.advance(1)
+    (answer,) = bench.ask()
+    assert isinstance(answer, Fetched | Counted)
+    assert answer.rows == (tuple(bench.ledger.of("tick")[:3]) if question == "page" else len(bench.ledger.of("tick")))
+
+
 # ── single rows ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 COLUMNS = ("boot", "seq", "at", "accepted", "late", "attempts", "size", "crc", "key", "model", "elided", "lost", "data")
@@ -420,6 +453,53 @@ def test_a_sweep_leaves_it_out_as_well(bench: Bench) -> None:
     )
     assert answer.bad == 1
     assert {row.data for row in answer.rows} == {b""}
+
+
+def test_a_row_that_calls_itself_gigabytes_is_noise(bench: Bench) -> None:
+    """By the length in front of its record: no room is made for it, and the page is salvaged."""
+    bench.fill()
+    page = pages_of(bench.file, "rows")[4]
+    with bench.file.open("r+b") as file:
+        file.seek((page - 1) * PAGE)
+        content = file.read(PAGE)
+        cell = struct.unpack(">H", content[8:10])[0]
+        # A payload of 8 GiB, where one of two bytes' length was.
+        file.seek((page - 1) * PAGE + cell)
+        file.write(b"\xa0\x80\x80\x80\x00")
+    bench.open()
+    found = bench.fetched("tick")
+    assert len(bench.ledger.of("tick")) - 3 < len(found) < len(bench.ledger.of("tick"))
+    assert bench.of(Faulted)[0].code == "store_corrupt"
+
+
+def test_a_file_that_breaks_while_a_row_is_left_out_counts_the_row_once(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The new file has no such row any more."""
+    bench.fill()
+    victim = bench.ledger.of("tick")[5]
+    with closing(sqlite3.connect(bench.file)) as link:
+        link.execute("UPDATE rows SET data = x'00' WHERE id = ?", (victim.id,))
+        link.commit()
+    store = bench.open()
+    hits: list[int] = []
+
+    def breaks_once(base: Base, table: str, ids: list[int]) -> None:
+        hits.append(1)
+        if len(hits) == 1:
+            raise CorruptError("malformed")
+        lose(base, table, ids)
+
+    monkeypatch.setattr("chappe.edge.store.vault.lose", breaks_once)
+    bench.ask(bench.ledger.page("tick"))
+    assert len(hits) == 2
+    assert [event.salvaged for event in bench.of(StoreReset)] == [len(bench.ledger.rows)]
+    found = store._base.entry("tick")
+    assert found is not None
+    assert found[0].book.spilled == 1
+    assert found[1] is not None
+    assert found[1].n == 1
+    assert audit(bench.folder, bench.clock) == []
 
 
 def test_a_dead_letter_that_is_not_what_was_written_is_off_the_books(bench: Bench) -> None:

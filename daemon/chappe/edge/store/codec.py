@@ -229,6 +229,19 @@ def legible() -> Iterator[None]:
         raise CorruptError(f"a record makes no sense: {error}") from error
 
 
+@contextlib.contextmanager
+def believable() -> Iterator[None]:
+    """Inside, a value too large for SQLite is a corrupt file: what is read was written once, and fitted.
+
+    Raises:
+        CorruptError: if there is one.
+    """
+    try:
+        yield
+    except sqlite3.DataError as error:
+        raise CorruptError(f"a record makes no sense: {error}") from error
+
+
 def corrupt_code(error: BaseException) -> bool:
     """Whether an error says that the file is not what was written (https://www.sqlite.org/rescode.html)."""
     code = getattr(error, "sqlite_errorcode", 0)

@@ -16,6 +16,8 @@ CHECKPOINT_PAGES = 500
 LOG_BYTES = CHECKPOINT_PAGES * PAGE
 
 SHRINK_PAGES = 1024
+LONGEST = 256 << 20
+"""No value is longer: it is the longest payload that MQTT can carry."""
 
 
 def connect(path: Path, *, writable: bool = True) -> sqlite3.Connection:
@@ -35,6 +37,8 @@ def connect(path: Path, *, writable: bool = True) -> sqlite3.Connection:
         timeout=5.0 if writable else 1.0,
     )
     try:
+        # Noise may call itself a value of gigabytes: better to refuse it than to make room for it.
+        link.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LONGEST)
         if writable:
             for pragma in (
                 f"page_size={PAGE}",

@@ -23,7 +23,7 @@ def backlog(base: Base, boot: str = "", salvaged: int | None = None) -> Backlog:
     Raises:
         sqlite3.Error: if the file is corrupt or cannot be read.
     """
-    with codec.legible():
+    with codec.legible(), codec.believable():
         lanes, corrupt = _lanes(base)
         dead = _dead(base)
         return Backlog(

@@ -121,9 +121,12 @@ def lose(base: Base, table: str, ids: Sequence[int]) -> None:
     """
     stream = base.streams.get(lane_of(ids[0]), "")
     found = base.entry(stream)
+    sizes = {id_: size for id_ in ids if (size := _size(base.link, table, id_)) is not None}
+    if not sizes:
+        return  # the file was salvaged meanwhile, and they were left out then
+    ids, size = list(sizes), sum(sizes.values())
     with base.transaction() as link:
         lost = _bounds(base, link, table, ids)
-        size = sum(_size(link, table, id_) for id_ in ids)
         delete(link, table, ids)
         if found is not None:
             entry, untold = found
@@ -143,8 +146,11 @@ def _spill(book: Book, n: int) -> Book:
     return msgspec.structs.replace(book, queued=book.queued - n, spilled=book.spilled + n)
 
 
-def _size(link: sqlite3.Connection, table: str, id_: int) -> int:
+def _size(link: sqlite3.Connection, table: str, id_: int) -> int | None:
+    """What a row counts for, as far as it can be believed; None where there is none."""
     found = link.execute(f'SELECT size FROM "{table}" WHERE id = ?', (id_,)).fetchone()  # noqa: S608 - names of ours
+    if found is None:
+        return None
     return (found[0] if isinstance(found[0], int) else 0) + OVERHEAD
 
 

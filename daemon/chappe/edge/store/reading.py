@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -13,7 +14,7 @@ from chappe.core.row import OVERHEAD
 from chappe.core.stored import Backlog, Burial, StoredRow, lane_of
 from chappe.edge.store import codec
 from chappe.edge.store.base import Base, delete
-from chappe.edge.store.codec import CorruptError, File, Tuple
+from chappe.edge.store.codec import CorruptError, File, Tuple, believable
 
 
 class Pageful(NamedTuple):
@@ -42,8 +43,7 @@ def fetch(base: Base, question: Fetch) -> Pageful:
     size, looked = 0, 0
     after = question.after
     names, stream, unpack = base.boot_names, question.stream, codec.unpack
-    cursor = _select(base, question)
-    try:
+    with believable(), contextlib.closing(_select(base, question)) as cursor:
         for record in cursor:
             if record[0] <= after:
                 raise CorruptError("rows are out of order")
@@ -58,8 +58,6 @@ def fetch(base: Base, question: Fetch) -> Pageful:
             rows.append(row if with_data else msgspec.structs.replace(row, data=b""))
             if size >= question.most_bytes and with_data:
                 return Pageful(rows, bad, after)
-    finally:
-        cursor.close()
     return Pageful(rows, bad, after if looked == question.limit else question.upto)
 
 
@@ -109,11 +107,10 @@ def letters(base: Base, ids: Iterable[int]) -> tuple[list[tuple[Burial, Tuple]],
     """
     good: list[tuple[Burial, Tuple]] = []
     bad: list[int] = []
+    select = f"SELECT {codec.DEAD_COLUMNS} FROM dead WHERE id = ?"  # noqa: S608 - names of ours
     for id_ in ids:
-        record = base.link.execute(
-            f"SELECT {codec.DEAD_COLUMNS} FROM dead WHERE id = ?",  # noqa: S608 - names of ours
-            (id_,),
-        ).fetchone()
+        with believable():
+            record = base.link.execute(select, (id_,)).fetchone()
         if record is None:
             continue
         burial = read_letter(base, record)

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from chappe.core.stored import LANE_BITS, Found, Page, Query
+from chappe.edge.store.codec import believable
 from chappe.edge.store.entries import Entries
 
 SLICE = 2000
@@ -52,7 +53,8 @@ class Search:
         """
         query = self._query
         for _ in range(most):
-            looked = next(self._walk, False)
+            with believable():
+                looked = next(self._walk, False)
             if looked is False:
                 return self._page(more=False)
             if isinstance(looked, Found):

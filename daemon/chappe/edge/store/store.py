@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,35 @@ LONGEST_STEP = SECOND
 STOP_WITHIN_S = 30.0
 
 EFFECTS = (ef.Commit, ef.Fetch, ef.Count, ef.Exhume, ef.Remember, ef.Chronicle, ef.Consult, ef.PlaceCursor)
+
+
+class Samples:
+    """How full the disk is, told every ten seconds and whenever it crosses the limit.
+
+    Args:
+        disk: room.
+        used: bytes of the store's own files.
+        post: takes samples.
+
+    Attributes:
+        due: when the next one is.
+    """
+
+    def __init__(self, disk: Disk, used: Callable[[], int], post: Post) -> None:
+        self.due = Ns(0)
+        self._disk = disk
+        self._used = used
+        self._post = post
+        self._low: bool | None = None
+
+    def take(self, now: Ns) -> None:
+        """Tell, if there is something to tell."""
+        low = self._disk.low
+        if now < self.due and low == self._low:
+            return
+        self._low = low
+        self.due = Ns(now + SAMPLE_EVERY) if now >= self.due else self.due
+        self._post(ev.DiskSampled(at=now, free=self._disk.free(), used=self._used()))
 
 
 class Store:
@@ -82,8 +111,9 @@ class Store:
         self._todo: deque[ef.Effect] = deque()
         self._memory: dict[str, str] = {}
         self._retry_at = Ns(0)
-        self._sample_at = Ns(0)
-        self._low: bool | None = None
+        self._again: list[ef.Effect] = []
+        self._again_at = Ns(0)
+        self._samples = Samples(self._disk, self._vault.used, post)
         self._current: ef.Effect | None = None
 
     # ── life ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -159,8 +189,12 @@ class Store:
         if self._obey(now, patient=not self._threaded):
             return now
         self._history.work(now)
-        self._sample(now)
-        waits = [self._sample_at, self._history.due(), self._retry_at if self._memory else None]
+        if now >= self._samples.due:
+            self._vault.tend()
+            self._history.tend(now)
+        self._samples.take(now)
+        retries = [self._retry_at if self._memory else None, self._again_at if self._again else None]
+        waits = [self._samples.due, self._history.due(), *retries]
         return min(wait for wait in waits if wait is not None)
 
     def _obey(self, now: Ns, *, patient: bool) -> bool:
@@ -173,6 +207,9 @@ class Store:
         Returns:
             Whether more is to be done.
         """
+        if self._again and now >= self._again_at:
+            self._todo.extendleft(reversed(self._again))
+            self._again.clear()
         while self._todo or self._history.searching:
             if self._todo:
                 effect = self._current = self._todo.popleft()
@@ -183,22 +220,19 @@ class Store:
             if not patient and self._clock.now() - now > LONGEST_STEP:
                 return True
         if self._memory and now >= self._retry_at:
-            if self._vault.remember(list(self._memory.items())):
+            if self._vault.remember([*self._memory.items()]):
                 self._memory.clear()
-            else:
-                self._retry_at = Ns(now + RETRY_AFTER)
+            self._retry_at = Ns(now + RETRY_AFTER)
         return False
 
     def _do(self, effect: ef.Effect) -> None:
         if isinstance(effect, ef.Commit):
             self._commit(effect)
-        elif isinstance(effect, ef.Fetch):
-            self._post(self._vault.fetch(effect))
+        elif isinstance(effect, ef.Fetch | ef.Count):
+            self._look_up(effect)
         elif isinstance(effect, ef.Remember):
             self._memory[effect.key] = json.dumps(effect.value)
             self._retry_at = Ns(0)
-        elif isinstance(effect, ef.Count):
-            self._post(self._vault.count(effect))
         elif isinstance(effect, ef.Exhume):
             self._post(self._vault.exhume(effect))
         elif isinstance(effect, ef.Chronicle):
@@ -214,23 +248,19 @@ class Store:
             self._memory.clear()
         self._post(answer)
 
+    def _look_up(self, effect: ef.Fetch | ef.Count) -> None:
+        """An answer that says nothing would be taken for "nothing there": what cannot be read is tried again."""
+        vault = self._vault
+        answer = vault.fetch(effect) if isinstance(effect, ef.Fetch) else vault.count(effect)
+        if answer is not None:
+            self._post(answer)
+        else:
+            self._again.append(effect)
+            self._again_at = Ns(self._clock.now() + RETRY_AFTER)
+
     def _abandon(self) -> None:
         """After a bug: whoever waits for an answer gets one."""
         if isinstance(self._current, ef.Commit):
-            self._post(
-                ev.CommitFailed(
-                    at=self._clock.now(), number=self._current.number, code="store_failed", message="a bug in the store"
-                )
-            )
+            number, now = self._current.number, self._clock.now()
+            self._post(ev.CommitFailed(at=now, number=number, code="store_failed", message="a bug in the store"))
         self._current = None
-
-    def _sample(self, now: Ns) -> None:
-        due = now >= self._sample_at
-        if due:
-            self._vault.tend()
-            self._history.tend(now)
-            self._sample_at = Ns(now + SAMPLE_EVERY)
-        low = self._disk.low
-        if due or low != self._low:
-            self._low = low
-            self._post(ev.DiskSampled(at=now, free=self._disk.free(), used=self._vault.used()))

@@ -25,6 +25,7 @@ from chappe.edge.store.losses import lose
 from chappe.edge.store.salvage import Rescue, prepare, rescue, unreadable
 
 T = TypeVar("T")
+N = TypeVar("N")
 SALVAGE_EVERY = MINUTE
 SHRINK_AT_ONCE = 8
 
@@ -120,9 +121,11 @@ class Vault:
         self._faults.heal("store_failed")
         return True
 
-    def fetch(self, effect: ef.Fetch) -> ev.Fetched:
-        """A page of rows. What cannot be read is left out, counted, and deleted."""
-        found = self._read(lambda: reading.fetch(self._base, effect), reading.Pageful([], [], effect.after))
+    def fetch(self, effect: ef.Fetch) -> ev.Fetched | None:
+        """A page of rows. What cannot be read is left out, counted, and deleted. None if it has to be asked again."""
+        found = self._read(lambda: reading.fetch(self._base, effect), None)
+        if found is None:
+            return None
         if found.bad:
             self._lose("rows", found.bad)
         return ev.Fetched(
@@ -134,9 +137,11 @@ class Vault:
             bad=len(found.bad),
         )
 
-    def count(self, effect: ef.Count) -> ev.Counted:
-        """How many rows are in a range."""
-        tally = self._read(lambda: reading.count(self._base, effect), reading.Tally(0, 0, 0, 0))
+    def count(self, effect: ef.Count) -> ev.Counted | None:
+        """How many rows are in a range. None if it has to be asked again."""
+        tally = self._read(lambda: reading.count(self._base, effect), None)
+        if tally is None:
+            return None
         return ev.Counted(at=self._clock.now(), stream=effect.stream, **tally._asdict())
 
     def exhume(self, effect: ef.Exhume) -> ev.Exhumed:
@@ -186,7 +191,7 @@ class Vault:
                 raise
         return do()
 
-    def _read(self, do: Callable[[], T], nothing: T) -> T:
+    def _read(self, do: Callable[[], T], nothing: N) -> T | N:
         try:
             return self._insist(do)
         except Troubles as error:
